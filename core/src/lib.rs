@@ -1,0 +1,11 @@
+//! NATS identities as events, made anywhere: pure functions over plain data, no IO of any kind.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
+)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;

@@ -1,0 +1,1 @@
+//! NATS identities as events: the native host.

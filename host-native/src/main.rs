@@ -1,0 +1,2 @@
+//! The `cim-keys` command.
+fn main() {}

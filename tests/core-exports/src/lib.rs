@@ -1,0 +1,1 @@
+//! Every public operation of the core as a wasm export.

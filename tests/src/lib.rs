@@ -1,0 +1,1 @@
+//! Shared test tools: real servers, proxies, the simulator.

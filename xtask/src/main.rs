@@ -1,0 +1,2 @@
+//! Build and test orchestration: `cargo xtask up`, `cargo xtask test`.
+fn main() {}
