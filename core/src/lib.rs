@@ -1,20 +1,43 @@
 //! NATS identities as events, made anywhere: pure functions over plain data, no IO of any kind.
+//!
+//! Rooms from top to bottom; each uses only those above it (the registry and the rules that guard it are neighbours).
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::unreachable
-    )
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
 )]
 
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+// What a NATS identity is made of.
+pub mod creds;
+pub mod digest;
+pub mod jwt;
 pub mod nkey;
 pub mod secret;
+pub mod time;
+
+// What an event looks like on NATS, as plain data.
+pub mod subjects;
+pub mod headers;
+pub mod roles;
+pub mod stream;
+
+// Facts about entities, and the state folded from them.
+pub mod context;
+pub mod event;
+pub mod envelope;
+pub mod registry;
+pub mod rules;
+
+// What somebody wants.
+pub mod draft;
+pub mod command;
+
+// What is confirmed and pending, and the machine that brings it to the stream.
+pub mod admission;
+pub mod journal;
+pub mod sync;

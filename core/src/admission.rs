@@ -1,0 +1,288 @@
+//! From messages on the stream to facts: a command is admitted whole or not at all. No clock, no local knowledge.
+
+use crate::digest::Digest;
+use crate::draft::{authority_message, draft_hash};
+use crate::envelope::{self, OpenError, Opened};
+use crate::event::Event;
+use crate::headers::Headers;
+use crate::nkey::PublicKey;
+use crate::registry::{EntityId, Facts, Lookup, Missing, Recorded};
+use crate::rules::{self, Fault, Reason, Violation};
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Headers that a server adds to what it hands out. In a stored message they are somebody's attempt to deceive readers.
+pub const SERVER_HEADERS: [&str; 5] =
+    ["Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Last-Sequence"];
+
+/// A message as it is stored on the stream: headers that the server adds on reading are left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredMessage {
+    /// Stream sequence.
+    pub sequence: u64,
+    /// The subject it was published on.
+    pub subject: String,
+    /// Its headers.
+    pub headers: Headers,
+    /// Its payload.
+    #[serde(with = "bytes")]
+    pub payload: Vec<u8>,
+}
+
+impl StoredMessage {
+    /// What is compared to know the message at `head` again: subject and payload.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of_all([self.subject.as_bytes(), self.payload.as_slice()])
+    }
+}
+
+/// Payloads of foreign messages may be anything.
+mod bytes {
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use base64ct::{Base64, Encoding};
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Base64::encode_string(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Base64::decode_vec(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// Messages that change nothing, and why. Recorded and shown; reading and appending go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anomaly {
+    /// Their stream sequences.
+    pub sequences: Vec<u64>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What one more message makes of those before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// All events of one command, contiguous.
+    Command(Complete),
+    /// Messages that are no whole command.
+    Anomaly(Anomaly),
+}
+
+/// All events of one command as they were read, not judged yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complete {
+    /// Sequence of the first.
+    pub first: u64,
+    /// Sequence of the last.
+    pub last: u64,
+    opened: Vec<Opened>,
+}
+
+/// Puts messages together into commands. Its state, the unfinished command at `head`, is part of what a journal keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assembler {
+    unfinished: Vec<StoredMessage>,
+}
+
+impl Assembler {
+    /// Takes the next message. What it yields stands in the order of the stream.
+    #[must_use]
+    pub fn push(&mut self, message: StoredMessage) -> Vec<Group> {
+        let mut groups = Vec::new();
+        let opened = match open(&message) {
+            Ok(opened) => opened,
+            Err(error) => {
+                groups.extend(self.interrupt());
+                groups.push(anomaly(alloc::vec![message.sequence], error.code(), &error.to_string()));
+                return groups;
+            }
+        };
+        if !self.unfinished.is_empty() && !self.continues(&opened) {
+            groups.extend(self.interrupt());
+        }
+        let command = &opened.event.command;
+        let place = u32::try_from(self.unfinished.len()).unwrap_or(u32::MAX);
+        if command.index != place || command.count > rules::COMMAND_LIMIT {
+            let violation = Violation::Incomplete;
+            groups.push(anomaly(alloc::vec![message.sequence], violation.code(), &violation.to_string()));
+            return groups;
+        }
+        let last = opened.event.is_last();
+        self.unfinished.push(message);
+        if last {
+            let messages = core::mem::take(&mut self.unfinished);
+            let sequences: Vec<u64> = messages.iter().map(|m| m.sequence).collect();
+            // Each was opened when it came; opening again keeps the state plain data.
+            let opened: Result<Vec<Opened>, OpenError> = messages.iter().map(open).collect();
+            match (opened, sequences.first(), sequences.last()) {
+                (Ok(opened), Some(first), Some(last)) => {
+                    groups.push(Group::Command(Complete { first: *first, last: *last, opened }));
+                }
+                _ => groups.push(anomaly(sequences, "incomplete", "the command could not be put together")),
+            }
+        }
+        groups
+    }
+
+    /// Whether a command is unfinished.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.unfinished.is_empty()
+    }
+
+    fn continues(&self, next: &Opened) -> bool {
+        let Some(Ok(last)) = self.unfinished.last().map(open) else { return false };
+        let (a, b) = (&last.event.command, &next.event.command);
+        a.id == b.id && a.attempt == b.attempt && a.hash == b.hash && a.count == b.count && b.index == a.index + 1
+    }
+
+    fn interrupt(&mut self) -> Option<Group> {
+        let messages = core::mem::take(&mut self.unfinished);
+        if messages.is_empty() {
+            return None;
+        }
+        let sequences = messages.iter().map(|message| message.sequence).collect();
+        Some(anomaly(sequences, "incomplete", "only a part of the command is on the stream"))
+    }
+}
+
+fn anomaly(sequences: Vec<u64>, code: &str, text: &str) -> Group {
+    Group::Anomaly(Anomaly { sequences, reason: Reason { code: code.to_string(), text: text.to_string() } })
+}
+
+fn open(message: &StoredMessage) -> Result<Opened, OpenError> {
+    for name in SERVER_HEADERS {
+        if message.headers.count(name) > 0 {
+            return Err(OpenError::HeaderDisagrees { name: name.to_string() });
+        }
+    }
+    envelope::decode(&message.subject, &message.headers, &message.payload)
+}
+
+/// An admitted command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// What is kept of it.
+    pub recorded: Recorded,
+    /// Its events.
+    pub events: Vec<Event>,
+    /// The entities it changed.
+    pub changed: BTreeSet<EntityId>,
+}
+
+impl Complete {
+    /// What admitting it asks of the registry.
+    #[must_use]
+    pub fn scope(&self) -> Vec<Lookup> {
+        self.opened.iter().flat_map(|opened| rules::scope_of(&opened.event)).collect()
+    }
+
+    /// The command's id.
+    #[must_use]
+    pub fn command_id(&self) -> Option<uuid::Uuid> {
+        self.opened.first().map(|opened| opened.event.command.id)
+    }
+
+    /// Admits the command and folds it into `facts`, or says why not and leaves them alone.
+    ///
+    /// # Errors
+    /// A fact that was not loaded.
+    pub fn admit(self, facts: &mut Facts) -> Result<Result<Admitted, Anomaly>, Missing> {
+        let sequences: Vec<u64> = (self.first..=self.last).collect();
+        let mut folded = facts.clone();
+        match self.check(&mut folded) {
+            Ok(admitted) => {
+                folded.record(admitted.recorded.clone());
+                *facts = folded;
+                Ok(Ok(admitted))
+            }
+            Err(AdmitError::Missing(missing)) => Err(missing),
+            Err(error) => {
+                Ok(Err(Anomaly { sequences, reason: Reason { code: error.code().into(), text: error.to_string() } }))
+            }
+        }
+    }
+
+    fn check(self, facts: &mut Facts) -> Result<Admitted, AdmitError> {
+        let hash = draft_hash(self.opened.iter().map(|o| (o.subject.as_str(), o.draft.as_slice())));
+        for opened in &self.opened {
+            if opened.subject.namespace() != facts.registry().namespace {
+                return Err(AdmitError::Namespace { found: opened.subject.as_str().to_string() });
+            }
+            if let Some(token) = &opened.event.token {
+                let issuer = token.jwt.claims().issuer;
+                let signature = token.signature.ok_or(AdmitError::Signature { public_key: issuer })?;
+                issuer
+                    .verify(token.jwt.as_str().as_bytes(), &signature)
+                    .map_err(|_| AdmitError::Signature { public_key: issuer })?;
+            }
+        }
+        let last = self.opened.last().ok_or(Violation::Incomplete)?;
+        let command = last.event.command.clone();
+        let unsigned = AdmitError::Signature { public_key: command.authority };
+        let signature = last.authority_signature.ok_or_else(|| unsigned.clone())?;
+        command.authority.verify(&authority_message(&hash), &signature).map_err(|_| unsigned)?;
+        let events: Vec<Event> = self.opened.into_iter().map(|opened| opened.event).collect();
+        let changed = rules::judge(facts, &events)?;
+        let recorded = Recorded {
+            command_id: command.id,
+            attempt: command.attempt,
+            command_hash: command.hash,
+            draft_hash: hash,
+            authority: command.authority,
+            first: self.first,
+            last: self.last,
+        };
+        Ok(Admitted { recorded, events, changed })
+    }
+}
+
+/// Why a whole command is not admitted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdmitError {
+    /// A rule is broken.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// The host loaded too little.
+    #[error(transparent)]
+    Missing(Missing),
+    /// Published under another registry's subjects.
+    #[error("subject {found} is of another namespace")]
+    Namespace {
+        /// The subject.
+        found: String,
+    },
+    /// A signature is missing or does not hold.
+    #[error("no valid signature by {public_key}")]
+    Signature {
+        /// Whose.
+        public_key: PublicKey,
+    },
+}
+
+impl From<Fault> for AdmitError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Violation(violation) => Self::Violation(violation),
+            Fault::Missing(missing) => Self::Missing(missing),
+        }
+    }
+}
+
+impl AdmitError {
+    /// Stable code for hosts.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Violation(violation) => violation.code(),
+            Self::Missing(_) => "fact-missing",
+            Self::Namespace { .. } => "namespace",
+            Self::Signature { .. } => "signature",
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What somebody wants, and what follows from it.
+
+mod account;
+mod found;
+mod key;
+mod plan;
+mod rejection;
+mod user;
+
+pub use rejection::Rejection;
+
+use crate::context::Context;
+use crate::digest::Digest;
+use crate::draft::Draft;
+use crate::jwt::{AccountLimits, UserRights};
+use crate::nkey::{Kind, PublicKey};
+use crate::registry::{Facts, Lookup};
+use crate::rules;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// What somebody wants. One-shot, at most 1,000 events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// Found a registry: operator, system account, and the pipeline's two accounts with their roles.
+    /// Keys: see [`found::KEYS`].
+    FoundRegistry {
+        /// The operator's name.
+        name: String,
+    },
+    /// Create an account with one signing key. Keys: the account's, its signing key's.
+    CreateAccount {
+        /// Its name, free under the operator.
+        name: String,
+        /// Its limits; -1 is unlimited.
+        limits: AccountLimits,
+    },
+    /// Create a user. Key: the user's.
+    CreateUser {
+        /// Identity key of the account.
+        account: PublicKey,
+        /// Its name, free in the account.
+        name: String,
+        /// Permissions and limits; none where the authority is a scoped key, whose role has them.
+        rights: Option<UserRights>,
+        /// Unix seconds; 0 is never.
+        expires: i64,
+        /// Tags, as NATS matches them.
+        tags: Vec<String>,
+        /// Whether creds are handed out.
+        credentials: bool,
+    },
+    /// Set a user's permissions anew. No keys.
+    SetPermissions {
+        /// Identity key of the account.
+        account: PublicKey,
+        /// The user's key.
+        user: PublicKey,
+        /// Permissions and limits.
+        rights: UserRights,
+    },
+    /// Refuse a user from now on. No keys.
+    RevokeUser {
+        /// Identity key of the account.
+        account: PublicKey,
+        /// The user's key.
+        user: PublicKey,
+    },
+    /// Hand out creds again, with a token issued anew. No keys.
+    GenerateCredentials {
+        /// Identity key of the account.
+        account: PublicKey,
+        /// The user's key.
+        user: PublicKey,
+        /// Unix seconds; 0 is never.
+        expires: i64,
+    },
+    /// Make a signing key known to the operator or an account, or a free key to the registry. Key: that key.
+    GenerateKey {
+        /// Its kind.
+        kind: Kind,
+        /// The operator or account it signs for; none for a free key.
+        owner: Option<PublicKey>,
+        /// What a person calls it.
+        label: Option<String>,
+        /// A role, for an account's signing key: users that it signs have these permissions.
+        role: Option<Role>,
+    },
+    /// End a key. No keys.
+    RevokeKey {
+        /// The key.
+        key: PublicKey,
+        /// What it belongs to: the operator or account a signing key signs for, or a user's account.
+        owner: Option<PublicKey>,
+    },
+}
+
+/// A scoped signing key's role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// What its users may do.
+    pub template: UserRights,
+}
+
+impl Command {
+    /// Kinds of the keys that the host makes first and names in [`Context::keys`], in this order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Kind> {
+        match self {
+            Self::FoundRegistry { .. } => found::KEYS.to_vec(),
+            Self::CreateAccount { .. } => [Kind::Account, Kind::Account].to_vec(),
+            Self::CreateUser { .. } => [Kind::User].to_vec(),
+            Self::GenerateKey { kind, .. } => [*kind].to_vec(),
+            Self::SetPermissions { .. }
+            | Self::RevokeUser { .. }
+            | Self::GenerateCredentials { .. }
+            | Self::RevokeKey { .. } => Vec::new(),
+        }
+    }
+
+    /// Stable name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::FoundRegistry { .. } => "found-registry",
+            Self::CreateAccount { .. } => "create-account",
+            Self::CreateUser { .. } => "create-user",
+            Self::SetPermissions { .. } => "set-permissions",
+            Self::RevokeUser { .. } => "revoke-user",
+            Self::GenerateCredentials { .. } => "generate-credentials",
+            Self::GenerateKey { .. } => "generate-key",
+            Self::RevokeKey { .. } => "revoke-key",
+        }
+    }
+
+    /// Whether it ends something: such a command is decided anew by itself when another came first.
+    #[must_use]
+    pub fn is_revocation(&self) -> bool {
+        matches!(self, Self::RevokeUser { .. } | Self::RevokeKey { .. })
+    }
+
+    /// Digest of the command: the same id with another digest is another promise.
+    #[must_use]
+    pub fn hash(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// What the decision depends on, as look-ups alone.
+    #[must_use]
+    pub fn scope(&self, context: &Context, registry: &crate::context::RegistryId) -> Vec<Lookup> {
+        let mut scope = alloc::vec![
+            Lookup::Entity(crate::registry::EntityId::Operator(registry.operator)),
+            Lookup::Command(context.command_id),
+        ];
+        match self {
+            Self::FoundRegistry { .. } => found::scope(context, registry, &mut scope),
+            Self::CreateAccount { name, .. } => account::scope(name, context, registry, &mut scope),
+            Self::CreateUser { account, name, .. } => user::scope_create(*account, name, context, &mut scope),
+            Self::SetPermissions { account, user, .. }
+            | Self::RevokeUser { account, user }
+            | Self::GenerateCredentials { account, user, .. } => user::scope(*account, *user, &mut scope),
+            Self::GenerateKey { owner, .. } => key::scope_generate(*owner, context, &mut scope),
+            Self::RevokeKey { key, owner } => key::scope_revoke(*key, *owner, &mut scope),
+        }
+        scope
+    }
+}
+
+/// Decides a command: equal facts, command and context give an equal draft, in every host.
+///
+/// # Errors
+/// Why not, with what to do next. Nothing has happened then.
+pub fn decide(facts: &Facts, command: &Command, context: &Context) -> Result<Draft, Rejection> {
+    let wanted = command.keys();
+    let found: Vec<Kind> = context.keys.iter().map(PublicKey::kind).collect();
+    if wanted != found {
+        return Err(Rejection::Keys { expected: wanted, found });
+    }
+    let mut plan = plan::Plan::new(facts, command, context);
+    match command {
+        Command::FoundRegistry { name } => found::decide(&mut plan, name)?,
+        Command::CreateAccount { name, limits } => account::decide(&mut plan, name, limits)?,
+        Command::CreateUser { account, name, rights, expires, tags, credentials } => {
+            user::decide_create(&mut plan, *account, name, rights.as_ref(), *expires, tags, *credentials)?;
+        }
+        Command::SetPermissions { account, user, rights } => {
+            user::decide_permissions(&mut plan, *account, *user, rights)?;
+        }
+        Command::RevokeUser { account, user } => user::decide_revoke(&mut plan, *account, *user)?,
+        Command::GenerateCredentials { account, user, expires } => {
+            user::decide_credentials(&mut plan, *account, *user, *expires)?;
+        }
+        Command::GenerateKey { owner, label, role, .. } => {
+            key::decide_generate(&mut plan, *owner, label.as_ref(), role.as_ref())?;
+        }
+        Command::RevokeKey { key, owner } => key::decide_revoke(&mut plan, *key, *owner)?,
+    }
+    let events = plan.finish();
+    rules::judge(&mut facts.clone(), &events)?;
+    Ok(Draft::close(facts.registry(), context, events)?)
+}

@@ -1,0 +1,400 @@
+//! An event with identity, ready for the wire: subject, seven headers, CloudEvents payload. Frozen when made.
+//!
+//! Payload: a CloudEvents 1.0 structured-mode JSON object whose members stand in the order of [`Form`]; its last
+//! member, the string extension `signatures`, completes it. Taking that member away gives the draft's bytes.
+
+use crate::context::RegistryId;
+use crate::event::{CommandRef, Event, Fact, IssuedToken};
+use crate::headers::{self, CimEvent, HeaderError, Headers, build_headers};
+use crate::nkey::{PublicKey, Signature};
+use crate::subjects::{Subject, SubjectError};
+use crate::time::Timestamp;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Version of the payloads' schema; `dataschema` carries it.
+pub const SCHEMA_VERSION: u32 = 1;
+/// Payload and all headers of one message stay below this (the stream's `max_msg_size`).
+pub const MESSAGE_LIMIT: usize = 1024 * 1024;
+/// Room kept for the transport headers that `sync` adds and for the protocol line.
+pub const TRANSPORT_ROOM: usize = 2048;
+
+/// An event as it goes over the wire. A retry sends the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Where it is published.
+    pub subject: Subject,
+    /// The seven headers; transport headers are added per attempt.
+    pub headers: Headers,
+    /// CloudEvents JSON.
+    #[serde(with = "text")]
+    pub payload: Vec<u8>,
+}
+
+impl Envelope {
+    /// Bytes of payload, headers and subject.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.payload.len() + self.headers.wire_len() + self.subject.as_str().len()
+    }
+
+    /// Never: an envelope has headers.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// Payloads are JSON, so text keeps them readable where an envelope is stored.
+mod text {
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use serde::{Deserialize, Deserializer, Serializer, ser};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(core::str::from_utf8(bytes).map_err(ser::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Ok(String::deserialize(deserializer)?.into_bytes())
+    }
+}
+
+/// The payload's members in their order, without `signatures`.
+#[derive(Serialize)]
+struct Form<'a, F> {
+    specversion: &'static str,
+    id: Uuid,
+    source: &'static str,
+    r#type: String,
+    subject: PublicKey,
+    time: Timestamp,
+    datacontenttype: &'static str,
+    dataschema: String,
+    correlationid: Uuid,
+    causationid: Uuid,
+    registryid: PublicKey,
+    data: DataForm<'a, F>,
+}
+
+#[derive(Serialize)]
+struct DataForm<'a, F> {
+    command: &'a CommandRef,
+    facts: F,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a IssuedToken>,
+}
+
+/// The same members as they are read: unknown ones are refused, [`decode`] compares the rest with what it writes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parsed {
+    #[serde(rename = "specversion")]
+    _specversion: String,
+    id: Uuid,
+    #[serde(rename = "source")]
+    _source: String,
+    r#type: String,
+    subject: PublicKey,
+    time: Timestamp,
+    #[serde(rename = "datacontenttype")]
+    _datacontenttype: String,
+    dataschema: String,
+    correlationid: Uuid,
+    causationid: Uuid,
+    registryid: PublicKey,
+    data: ParsedData,
+    signatures: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ParsedData {
+    command: CommandRef,
+    facts: serde_json::Value,
+    #[serde(default)]
+    token: Option<IssuedToken>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserCreated {
+    credentials: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserRevoked {
+    account: PublicKey,
+    revoked_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyGenerated {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    owner: Option<PublicKey>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    label: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyRevoked {
+    revoked_at: i64,
+}
+
+/// Writes the payload of an event without its `signatures`: the bytes that a draft hash covers.
+#[must_use]
+pub fn encode_draft(event: &Event) -> Vec<u8> {
+    match &event.fact {
+        Fact::OperatorCreated
+        | Fact::OperatorUpdated
+        | Fact::AccountCreated
+        | Fact::AccountUpdated
+        | Fact::UserUpdated
+        | Fact::CredentialsIssued => write(event, Nothing {}),
+        Fact::UserCreated { credentials } => write(event, UserCreated { credentials: *credentials }),
+        Fact::UserRevoked { account, revoked_at } => {
+            write(event, UserRevoked { account: *account, revoked_at: *revoked_at })
+        }
+        Fact::KeyGenerated { owner, label } => write(event, KeyGenerated { owner: *owner, label: label.clone() }),
+        Fact::KeyRevoked { revoked_at } => write(event, KeyRevoked { revoked_at: *revoked_at }),
+    }
+}
+
+fn write<F: Serialize>(event: &Event, facts: F) -> Vec<u8> {
+    let kind = event_type(&event.fact);
+    let form = Form {
+        specversion: "1.0",
+        id: event.id,
+        source: headers::SOURCE,
+        dataschema: format!("urn:cim-keys:schema:{kind}:{SCHEMA_VERSION}"),
+        r#type: kind,
+        subject: event.entity,
+        time: event.time,
+        datacontenttype: "application/json",
+        correlationid: event.correlation_id,
+        causationid: event.causation_id,
+        registryid: event.registry,
+        data: DataForm { command: &event.command, facts, token: event.token.as_ref() },
+    };
+    // Structs of strings and integers always serialize.
+    serde_json::to_vec(&form).unwrap_or_default()
+}
+
+/// Sets signatures into the place kept for them: the payload's last member.
+#[must_use]
+pub fn complete(draft: &[u8], signatures: &[Signature]) -> Vec<u8> {
+    let mut payload = draft.to_vec();
+    payload.pop();
+    payload.extend_from_slice(b",\"signatures\":\"");
+    for (place, signature) in signatures.iter().enumerate() {
+        if place > 0 {
+            payload.push(b'.');
+        }
+        payload.extend_from_slice(signature.to_string().as_bytes());
+    }
+    payload.extend_from_slice(b"\"}");
+    payload
+}
+
+fn event_type(fact: &Fact) -> String {
+    let (entity, operation) = fact.name();
+    format!("{}.{entity}.{operation}", crate::subjects::DOMAIN)
+}
+
+/// The headers of an event.
+///
+/// # Errors
+/// Never for an event that [`decide`](crate::command::decide) made.
+pub fn headers_of(event: &Event) -> Result<Headers, HeaderError> {
+    build_headers(
+        &CimEvent {
+            correlation_id: event.correlation_id,
+            causation_id: event.causation_id,
+            event_type: event_type(&event.fact),
+            timestamp: event.time,
+            message_id: event.id,
+        },
+        headers::SOURCE,
+    )
+}
+
+/// The subject of an event.
+#[must_use]
+pub fn subject_of(event: &Event, registry: &RegistryId) -> Subject {
+    let (entity, operation) = event.fact.name();
+    registry.namespace.subject(entity, operation)
+}
+
+/// A message read back: the event, its draft's bytes and the authority's signature where it is the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The event, its token with signature.
+    pub event: Event,
+    /// The subject it was published on.
+    pub subject: Subject,
+    /// Payload without `signatures`.
+    pub draft: Vec<u8>,
+    /// On the command's last event.
+    pub authority_signature: Option<Signature>,
+}
+
+/// Reads a message strictly: the bytes must be exactly what [`encode_draft`] and [`complete`] write, and subject, headers and payload must
+/// agree. Headers beyond the seven are left out of the comparison.
+///
+/// # Errors
+/// See [`OpenError`]. No signature is verified here.
+pub fn decode(subject: &str, headers: &Headers, payload: &[u8]) -> Result<Opened, OpenError> {
+    if payload.len() > MESSAGE_LIMIT {
+        return Err(OpenError::Size { found: payload.len() });
+    }
+    let subject: Subject = subject.parse().map_err(OpenError::Subject)?;
+    let parsed: Parsed = serde_json::from_slice(payload).map_err(|_| OpenError::Json)?;
+    let known = format!("urn:cim-keys:schema:{}:{SCHEMA_VERSION}", parsed.r#type);
+    if parsed.dataschema != known {
+        return Err(OpenError::Schema { found: parsed.dataschema.chars().take(120).collect() });
+    }
+    let fact = fact_of(&parsed.r#type, parsed.data.facts)?;
+    let mut event = Event {
+        id: parsed.id,
+        time: parsed.time,
+        correlation_id: parsed.correlationid,
+        causation_id: parsed.causationid,
+        registry: parsed.registryid,
+        entity: parsed.subject,
+        command: parsed.data.command,
+        fact,
+        token: parsed.data.token,
+    };
+    let signatures = split(&parsed.signatures, event.signature_count())?;
+    let draft = encode_draft(&event);
+    if complete(&draft, &signatures) != payload {
+        return Err(OpenError::NotCanonical);
+    }
+    if subject.event_type() != parsed.r#type {
+        return Err(OpenError::Disagree { member: "type" });
+    }
+    let expected = headers_of(&event).map_err(OpenError::Header)?;
+    for (name, value) in expected.iter() {
+        if headers.only(name) != Some(value) {
+            return Err(OpenError::HeaderDisagrees { name: name.to_owned() });
+        }
+    }
+    let mut signatures = signatures.into_iter();
+    if let Some(token) = &mut event.token {
+        token.signature = signatures.next();
+    }
+    Ok(Opened { event, subject, draft, authority_signature: signatures.next() })
+}
+
+fn split(text: &str, expected: usize) -> Result<Vec<Signature>, OpenError> {
+    let parts: Vec<&str> = if text.is_empty() { Vec::new() } else { text.split('.').collect() };
+    if parts.len() != expected {
+        return Err(OpenError::Signatures { expected, found: parts.len() });
+    }
+    parts.into_iter().map(|part| part.parse().map_err(|_| OpenError::NotCanonical)).collect()
+}
+
+fn fact_of(kind: &str, facts: serde_json::Value) -> Result<Fact, OpenError> {
+    fn read<T: for<'de> Deserialize<'de>>(facts: serde_json::Value) -> Result<T, OpenError> {
+        serde_json::from_value(facts).map_err(|_| OpenError::Json)
+    }
+    Ok(match kind {
+        "keys.operator.created" => read::<Nothing>(facts).map(|_| Fact::OperatorCreated)?,
+        "keys.operator.updated" => read::<Nothing>(facts).map(|_| Fact::OperatorUpdated)?,
+        "keys.account.created" => read::<Nothing>(facts).map(|_| Fact::AccountCreated)?,
+        "keys.account.updated" => read::<Nothing>(facts).map(|_| Fact::AccountUpdated)?,
+        "keys.user.created" => read::<UserCreated>(facts).map(|f| Fact::UserCreated { credentials: f.credentials })?,
+        "keys.user.updated" => read::<Nothing>(facts).map(|_| Fact::UserUpdated)?,
+        "keys.user.revoked" => read::<UserRevoked>(facts)
+            .map(|f| Fact::UserRevoked { account: f.account, revoked_at: f.revoked_at })?,
+        "keys.key.generated" => read::<KeyGenerated>(facts)
+            .map(|f| Fact::KeyGenerated { owner: f.owner, label: f.label })?,
+        "keys.key.revoked" => read::<KeyRevoked>(facts).map(|f| Fact::KeyRevoked { revoked_at: f.revoked_at })?,
+        "keys.credentials.issued" => read::<Nothing>(facts).map(|_| Fact::CredentialsIssued)?,
+        other => return Err(OpenError::Type { found: other.chars().take(120).collect() }),
+    })
+}
+
+/// Why a message is no event of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Larger than [`MESSAGE_LIMIT`].
+    #[error("payload of {found} bytes")]
+    Size {
+        /// Bytes.
+        found: usize,
+    },
+    /// The subject is not five literal tokens.
+    #[error("subject: {0}")]
+    Subject(SubjectError),
+    /// Not the JSON object that CloudEvents and our schema ask for.
+    #[error("payload is not an event of this schema")]
+    Json,
+    /// A type that this version does not know.
+    #[error("event type {found:?} is unknown: a newer cim-keys may know it")]
+    Type {
+        /// The type, cut after 120 characters.
+        found: String,
+    },
+    /// A schema version that this version does not know.
+    #[error("schema {found:?} is unknown: a newer cim-keys may know it")]
+    Schema {
+        /// `dataschema`, cut after 120 characters.
+        found: String,
+    },
+    /// Encoding what was decoded gives other bytes.
+    #[error("payload is not in canonical form")]
+    NotCanonical,
+    /// Another number of signatures.
+    #[error("{found} signatures where {expected} belong")]
+    Signatures {
+        /// Belonging.
+        expected: usize,
+        /// Found.
+        found: usize,
+    },
+    /// Subject and payload contradict.
+    #[error("subject and payload disagree about {member}")]
+    Disagree {
+        /// The CloudEvents attribute.
+        member: &'static str,
+    },
+    /// A header that cannot be built from the payload.
+    #[error("header: {0}")]
+    Header(HeaderError),
+    /// A header is missing, doubled, or contradicts the payload.
+    #[error("header {name} is missing, doubled, or disagrees with the payload")]
+    HeaderDisagrees {
+        /// The header.
+        name: String,
+    },
+}
+
+impl OpenError {
+    /// Stable code for hosts.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Size { .. } => "event-size",
+            Self::Subject(_) => "event-subject",
+            Self::Json => "event-json",
+            Self::Type { .. } => "event-type",
+            Self::Schema { .. } => "event-schema",
+            Self::NotCanonical => "event-not-canonical",
+            Self::Signatures { .. } => "event-signatures",
+            Self::Disagree { .. } => "event-disagrees",
+            Self::Header(_) | Self::HeaderDisagrees { .. } => "event-headers",
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What a host keeps: what is confirmed on the stream up to `head`, and which commands are pending or held.
+
+use crate::admission::Assembler;
+use crate::command::Command;
+use crate::context::Context;
+use crate::digest::Digest;
+use crate::envelope::Envelope;
+use crate::nkey::PublicKey;
+use crate::rules::Reason;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Which stream: a stream of the same name that was made anew is another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamIdentity {
+    /// Its name.
+    pub name: String,
+    /// Creation time as the server writes it.
+    pub created: String,
+}
+
+/// How far a journal has come on its stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The stream it knows; none before it met one.
+    pub stream: Option<StreamIdentity>,
+    /// The last sequence read; 0 before the first.
+    pub head: u64,
+    /// Digest of the message at `head`.
+    pub head_digest: Option<Digest>,
+    /// The unfinished command at `head`.
+    pub assembler: Assembler,
+}
+
+/// A command that is not on the stream yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Place in the journal, ascending.
+    pub position: u64,
+    /// What was wanted.
+    pub command: Command,
+    /// The facts supplied with it.
+    pub context: Context,
+    /// Digest of the registry facts it was decided on.
+    pub facts_hash: Digest,
+    /// Digest of its draft.
+    pub draft_hash: Digest,
+    /// Its messages.
+    pub envelopes: Vec<Envelope>,
+}
+
+/// Where one of our commands stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// To be appended.
+    Pending,
+    /// Cannot be appended as it was decided; a person decides.
+    Held,
+    /// On the stream.
+    Confirmed,
+    /// A revocation that another command had brought into force before.
+    Settled,
+}
+
+/// What the journal knows of one of our commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Its id.
+    pub command_id: Uuid,
+    /// Place in the journal.
+    pub position: u64,
+    /// Where it stands.
+    pub state: State,
+    /// Digest of its newest draft.
+    pub draft_hash: Digest,
+    /// Digest of the command.
+    pub command_hash: Digest,
+    /// Who vouches for it.
+    pub authority: PublicKey,
+}
+
+/// A command that is to be held, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Its id.
+    pub command_id: Uuid,
+    /// Why.
+    pub reason: Reason,
+}

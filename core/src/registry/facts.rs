@@ -1,0 +1,210 @@
+//! The part of a registry that one decision depends on.
+
+use super::entity::{Entity, EntityId, entity_of, evolve};
+use crate::context::RegistryId;
+use crate::digest::Digest;
+use crate::event::Event;
+use crate::nkey::PublicKey;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// One question that a decision or an admission asks of a registry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Lookup {
+    /// The entity of this id.
+    Entity(EntityId),
+    /// Who holds this name: an account under the operator, a user under its account.
+    Name {
+        /// Operator or account.
+        parent: PublicKey,
+        /// The name, compared exactly.
+        name: String,
+    },
+    /// The admitted command of this id.
+    Command(Uuid),
+}
+
+/// What is kept of an admitted command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The command's id.
+    pub command_id: Uuid,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Digest of the command.
+    pub command_hash: Digest,
+    /// Digest of the draft.
+    pub draft_hash: Digest,
+    /// Who vouched for it.
+    pub authority: PublicKey,
+    /// Stream sequence of its first event.
+    pub first: u64,
+    /// Stream sequence of its last event.
+    pub last: u64,
+}
+
+/// A fact was asked for that the host did not load: a scope is incomplete.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("fact not loaded: {lookup:?}")]
+pub struct Missing {
+    /// What was asked.
+    pub lookup: Lookup,
+}
+
+/// Answers to look-ups, and no more: asking for anything else is an error, so that an incomplete scope shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    registry: RegistryId,
+    entities: BTreeMap<EntityId, Option<Entity>>,
+    names: BTreeMap<(PublicKey, String), Option<EntityId>>,
+    commands: BTreeMap<Uuid, Option<Recorded>>,
+}
+
+impl Facts {
+    /// No answers yet.
+    #[must_use]
+    pub fn new(registry: RegistryId) -> Self {
+        Self { registry, entities: BTreeMap::new(), names: BTreeMap::new(), commands: BTreeMap::new() }
+    }
+
+    /// Which registry they are of.
+    #[must_use]
+    pub fn registry(&self) -> &RegistryId {
+        &self.registry
+    }
+
+    /// Answers [`Lookup::Entity`].
+    pub fn put_entity(&mut self, id: EntityId, entity: Option<Entity>) {
+        self.entities.insert(id, entity);
+    }
+
+    /// Answers [`Lookup::Name`].
+    pub fn put_name(&mut self, parent: PublicKey, name: String, holder: Option<EntityId>) {
+        self.names.insert((parent, name), holder);
+    }
+
+    /// Answers [`Lookup::Command`].
+    pub fn put_command(&mut self, id: Uuid, recorded: Option<Recorded>) {
+        self.commands.insert(id, recorded);
+    }
+
+    /// Takes over answers that are not there yet.
+    pub fn add(&mut self, other: Facts) {
+        for (id, entity) in other.entities {
+            self.entities.entry(id).or_insert(entity);
+        }
+        for (key, holder) in other.names {
+            self.names.entry(key).or_insert(holder);
+        }
+        for (id, recorded) in other.commands {
+            self.commands.entry(id).or_insert(recorded);
+        }
+    }
+
+    /// The entity, none where there is no such one.
+    ///
+    /// # Errors
+    /// It was not loaded.
+    pub fn entity(&self, id: EntityId) -> Result<Option<&Entity>, Missing> {
+        match self.entities.get(&id) {
+            Some(entity) => Ok(entity.as_ref()),
+            None => Err(Missing { lookup: Lookup::Entity(id) }),
+        }
+    }
+
+    /// Who holds a name.
+    ///
+    /// # Errors
+    /// It was not loaded.
+    pub fn name(&self, parent: PublicKey, name: &str) -> Result<Option<EntityId>, Missing> {
+        match self.names.get(&(parent, name.to_string())) {
+            Some(holder) => Ok(*holder),
+            None => Err(Missing { lookup: Lookup::Name { parent, name: name.to_string() } }),
+        }
+    }
+
+    /// The admitted command of an id.
+    ///
+    /// # Errors
+    /// It was not loaded.
+    pub fn command(&self, id: Uuid) -> Result<Option<&Recorded>, Missing> {
+        match self.commands.get(&id) {
+            Some(recorded) => Ok(recorded.as_ref()),
+            None => Err(Missing { lookup: Lookup::Command(id) }),
+        }
+    }
+
+    /// Which of these look-ups are not answered yet.
+    #[must_use]
+    pub fn unanswered(&self, lookups: &[Lookup]) -> Vec<Lookup> {
+        let known = |lookup: &Lookup| match lookup {
+            Lookup::Entity(id) => self.entities.contains_key(id),
+            Lookup::Name { parent, name } => self.names.contains_key(&(*parent, name.clone())),
+            Lookup::Command(id) => self.commands.contains_key(id),
+        };
+        let wanted: BTreeSet<&Lookup> = lookups.iter().filter(|lookup| !known(lookup)).collect();
+        wanted.into_iter().cloned().collect()
+    }
+
+    /// The answers to some look-ups alone: what one command's decision depends on.
+    ///
+    /// # Errors
+    /// One of them is not answered.
+    pub fn only(&self, lookups: &[Lookup]) -> Result<Facts, Missing> {
+        let mut facts = Facts::new(self.registry.clone());
+        for lookup in lookups {
+            match lookup {
+                Lookup::Entity(id) => facts.put_entity(*id, self.entity(*id)?.cloned()),
+                Lookup::Name { parent, name } => facts.put_name(*parent, name.clone(), self.name(*parent, name)?),
+                Lookup::Command(id) => facts.put_command(*id, self.command(*id)?.cloned()),
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Digest of the answers' content, commands left out, in a versioned encoding: equal exactly when a decision sees
+    /// the same.
+    #[must_use]
+    pub fn hash(&self) -> Digest {
+        let mut pieces: Vec<Vec<u8>> = Vec::new();
+        pieces.push(b"cim-keys/facts/1".to_vec());
+        for (id, entity) in &self.entities {
+            pieces.push(id.to_string().into_bytes());
+            pieces.push(serde_json::to_vec(entity).unwrap_or_default());
+        }
+        for ((parent, name), holder) in &self.names {
+            pieces.push(parent.to_string().into_bytes());
+            pieces.push(name.clone().into_bytes());
+            pieces.push(serde_json::to_vec(holder).unwrap_or_default());
+        }
+        Digest::of_all(pieces.iter().map(Vec::as_slice))
+    }
+
+    /// Folds one event. The entity must have been loaded.
+    pub(crate) fn apply(&mut self, event: &Event) -> Result<Option<EntityId>, Missing> {
+        let Some(id) = entity_of(event) else { return Ok(None) };
+        let before = self.entity(id)?.cloned();
+        let operator = self.registry.operator;
+        let held = before.as_ref().and_then(|e| e.holds_name(operator)).map(|(p, n)| (p, n.to_string()));
+        let after = evolve(before, event);
+        let holds = after.as_ref().and_then(|e| e.holds_name(operator)).map(|(p, n)| (p, n.to_string()));
+        if held != holds {
+            if let Some(key) = held {
+                self.names.insert(key, None);
+            }
+            if let Some(key) = holds {
+                self.names.insert(key, Some(id));
+            }
+        }
+        self.entities.insert(id, after);
+        Ok(Some(id))
+    }
+
+    /// Notes that a command was admitted.
+    pub(crate) fn record(&mut self, recorded: Recorded) {
+        self.commands.insert(recorded.command_id, Some(recorded));
+    }
+}

@@ -1,0 +1,125 @@
+//! A whole registry in memory: for hosts without a database and for tests.
+
+use super::entity::{Entity, EntityId};
+use super::facts::{Facts, Lookup, Recorded};
+use crate::context::RegistryId;
+use crate::nkey::PublicKey;
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use uuid::Uuid;
+
+/// The state at `head`, and over it the entities that pending commands touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registry {
+    id: RegistryId,
+    confirmed: Layer,
+    overlay: BTreeMap<EntityId, (u64, Entity)>,
+    commands: BTreeMap<Uuid, Recorded>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Layer {
+    entities: BTreeMap<EntityId, Entity>,
+    names: BTreeMap<(PublicKey, String), EntityId>,
+}
+
+impl Layer {
+    fn put(&mut self, entity: Entity, operator: PublicKey) {
+        let id = entity.id();
+        if let Some((parent, name)) = self.entities.get(&id).and_then(|old| old.holds_name(operator)) {
+            self.names.remove(&(parent, name.to_string()));
+        }
+        if let Some((parent, name)) = entity.holds_name(operator) {
+            self.names.insert((parent, name.to_string()), id);
+        }
+        self.entities.insert(id, entity);
+    }
+}
+
+impl Registry {
+    /// An empty registry.
+    #[must_use]
+    pub fn new(id: RegistryId) -> Self {
+        Self { id, confirmed: Layer::default(), overlay: BTreeMap::new(), commands: BTreeMap::new() }
+    }
+
+    /// Which it is.
+    #[must_use]
+    pub fn id(&self) -> &RegistryId {
+        &self.id
+    }
+
+    /// Writes an entity as it is at `head`.
+    pub fn put(&mut self, entity: Entity) {
+        self.confirmed.put(entity, self.id.operator);
+    }
+
+    /// Notes an admitted command.
+    pub fn record(&mut self, recorded: Recorded) {
+        self.commands.insert(recorded.command_id, recorded);
+    }
+
+    /// Writes an entity as the pending command at this place in the journal leaves it.
+    pub fn put_overlay(&mut self, position: u64, entity: Entity) {
+        self.overlay.insert(entity.id(), (position, entity));
+    }
+
+    /// Forgets the overlay, to fold it again.
+    pub fn drop_overlay(&mut self) {
+        self.overlay.clear();
+    }
+
+    /// Forgets what commands up to this place left in the overlay: they are confirmed.
+    pub fn settle_overlay(&mut self, position: u64) {
+        self.overlay.retain(|_, (at, _)| *at > position);
+    }
+
+    /// Entities at `head`, by id.
+    pub fn entities(&self) -> impl Iterator<Item = &Entity> {
+        self.confirmed.entities.values()
+    }
+
+    /// Entities that pending commands touched, by id.
+    pub fn pending(&self) -> impl Iterator<Item = &Entity> {
+        self.overlay.values().map(|(_, entity)| entity)
+    }
+
+    /// Admitted commands, by id.
+    pub fn commands(&self) -> impl Iterator<Item = &Recorded> {
+        self.commands.values()
+    }
+
+    /// Answers look-ups on the state at `head`, or with the overlay over it.
+    #[must_use]
+    pub fn facts(&self, lookups: &[Lookup], with_overlay: bool) -> Facts {
+        let mut facts = Facts::new(self.id.clone());
+        for lookup in lookups {
+            match lookup {
+                Lookup::Entity(id) => facts.put_entity(*id, self.entity(*id, with_overlay).cloned()),
+                Lookup::Name { parent, name } => {
+                    facts.put_name(*parent, name.clone(), self.name(*parent, name, with_overlay));
+                }
+                Lookup::Command(id) => facts.put_command(*id, self.commands.get(id).cloned()),
+            }
+        }
+        facts
+    }
+
+    fn entity(&self, id: EntityId, with_overlay: bool) -> Option<&Entity> {
+        let pending = self.overlay.get(&id).filter(|_| with_overlay).map(|(_, entity)| entity);
+        pending.or_else(|| self.confirmed.entities.get(&id))
+    }
+
+    fn name(&self, parent: PublicKey, name: &str, with_overlay: bool) -> Option<EntityId> {
+        let operator = self.id.operator;
+        if with_overlay {
+            let holder = self.overlay.values().find(|(_, e)| e.holds_name(operator) == Some((parent, name)));
+            if let Some((_, entity)) = holder {
+                return Some(entity.id());
+            }
+        }
+        let holder = self.confirmed.names.get(&(parent, name.to_string())).copied()?;
+        // An overlaid entity holds what its overlay says.
+        if with_overlay && self.overlay.contains_key(&holder) { None } else { Some(holder) }
+    }
+}

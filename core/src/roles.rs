@@ -1,0 +1,253 @@
+//! The pipeline's own accounts and roles as data: exactly the subjects that each needs, and no more.
+//!
+//! Two accounts, because a server does not check a reply subject against permissions: in one account whoever may read can
+//! make an answer land on the stream. `KEYS` holds the streams and nobody but the steward; `KEYS_EDGE` imports the few
+//! subjects by which everybody else works with them.
+
+use crate::jwt::{
+    Account, AccountLimits, Export, ExportType, Import, PermissionList, ResponseType, Scope, SigningKey, UserRights,
+};
+use crate::nkey::PublicKey;
+use crate::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
+use crate::subjects::Namespace;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
+use serde::{Deserialize, Serialize};
+
+/// Prefix of the JetStream API inside `KEYS_EDGE`. Not `$JS.API`: an account's own API wins over an import of its name.
+pub const EDGE_API_PREFIX: &str = "CIMKEYS.API";
+/// Prefix of the JetStream API inside `KEYS` and on a server without accounts.
+pub const API_PREFIX: &str = "$JS.API";
+/// Name of the system account.
+pub const SYSTEM_ACCOUNT: &str = "SYS";
+/// Name of the account that holds the streams.
+pub const KEYS_ACCOUNT: &str = "KEYS";
+/// Name of the account that works with them.
+pub const EDGE_ACCOUNT: &str = "KEYS_EDGE";
+/// Disk that `KEYS` may use, in bytes.
+pub const KEYS_DISK: i64 = 4 * 1024 * 1024 * 1024;
+
+/// A long-lived role of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PipelineRole {
+    /// In `KEYS_EDGE`: appends every event, reads.
+    Host,
+    /// In `KEYS`: creates and updates the streams.
+    Steward,
+    /// In `KEYS_EDGE`: reads.
+    Auditor,
+    /// In `KEYS_EDGE`, by websocket alone: reads, appends `user.created`.
+    Browser,
+    /// In the system account: pushes account JWTs.
+    Resolver,
+}
+
+impl PipelineRole {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Host, Self::Steward, Self::Auditor, Self::Browser, Self::Resolver];
+
+    /// Its name, also that of its scoped signing key.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Steward => "steward",
+            Self::Auditor => "auditor",
+            Self::Browser => "browser",
+            Self::Resolver => "resolver",
+        }
+    }
+
+    /// Name of the account it belongs to.
+    #[must_use]
+    pub fn account(self) -> &'static str {
+        match self {
+            Self::Host | Self::Auditor | Self::Browser => EDGE_ACCOUNT,
+            Self::Steward => KEYS_ACCOUNT,
+            Self::Resolver => SYSTEM_ACCOUNT,
+        }
+    }
+
+    /// Prefix of the JetStream API for its clients; none where it does not use it.
+    #[must_use]
+    pub fn api_prefix(self) -> Option<&'static str> {
+        match self {
+            Self::Host | Self::Auditor | Self::Browser => Some(EDGE_API_PREFIX),
+            Self::Steward => Some(API_PREFIX),
+            Self::Resolver => None,
+        }
+    }
+
+    /// How long its creds live, in seconds: host 1 year, auditor 90 days, browser 12 hours; steward and resolver 1 hour.
+    #[must_use]
+    pub fn lifetime(self) -> i64 {
+        match self {
+            Self::Host => 365 * 86_400,
+            Self::Auditor => 90 * 86_400,
+            Self::Browser => 12 * 3600,
+            Self::Steward | Self::Resolver => 3600,
+        }
+    }
+
+    /// What its users may do.
+    #[must_use]
+    pub fn template(self, namespace: &Namespace) -> UserRights {
+        let api = |tail: &str| format!("{EDGE_API_PREFIX}.{tail}");
+        let reads = || [api("STREAM.INFO.*"), api("DIRECT.GET.*"), api("STREAM.MSG.GET.*")];
+        let mut publish: Vec<String> = Vec::new();
+        let mut subscribe = alloc::vec![inbox("{{subject()}}") + ".>"];
+        match self {
+            Self::Host => publish.push(namespace.event_pattern()),
+            Self::Browser => publish.push(namespace.subject("user", "created").to_string()),
+            Self::Auditor => {}
+            Self::Steward => {
+                for verb in ["CREATE", "UPDATE", "INFO"] {
+                    for stream in [KEYS_EVENTS, KEYS_ARCHIVE] {
+                        publish.push(format!("{API_PREFIX}.STREAM.{verb}.{stream}"));
+                    }
+                }
+            }
+            Self::Resolver => publish.extend(
+                [
+                    "$SYS.REQ.CLAIMS.UPDATE",
+                    "$SYS.REQ.CLAIMS.LIST",
+                    "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
+                    "$SYS.REQ.SERVER.PING",
+                ]
+                .map(String::from),
+            ),
+        }
+        if matches!(self, Self::Host | Self::Auditor | Self::Browser) {
+            publish.extend(reads());
+            subscribe.push(namespace.log());
+        }
+        UserRights {
+            publish: PermissionList { allow: publish, deny: Vec::new() },
+            subscribe: PermissionList { allow: subscribe, deny: Vec::new() },
+            allowed_connection_types: match self {
+                Self::Browser => alloc::vec!["WEBSOCKET".to_string()],
+                _ => Vec::new(),
+            },
+            ..UserRights::default()
+        }
+    }
+
+    fn scope(self, namespace: &Namespace) -> SigningKey {
+        SigningKey::Scoped(Scope {
+            role: self.as_str().to_string(),
+            template: self.template(namespace),
+            description: String::new(),
+            ..Scope::default()
+        })
+    }
+}
+
+impl fmt::Display for PipelineRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text names no role.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such role: host, steward, auditor, browser or resolver")]
+pub struct RoleError;
+
+impl FromStr for PipelineRole {
+    type Err = RoleError;
+
+    fn from_str(text: &str) -> Result<Self, RoleError> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(RoleError)
+    }
+}
+
+/// Inbox prefix of a user, by its public key: each reads its own answers alone.
+#[must_use]
+pub fn inbox(user: &str) -> String {
+    format!("_INBOX_{user}")
+}
+
+/// The subjects that `KEYS` exports and `KEYS_EDGE` imports: exporter's subject, local subject, type, response type.
+fn shared(namespace: &Namespace) -> Vec<(String, String, ExportType, Option<ResponseType>)> {
+    let mut rows = Vec::new();
+    let mut api = |tail: &str, response: ResponseType| {
+        rows.push((
+            format!("{API_PREFIX}.{tail}"),
+            format!("{EDGE_API_PREFIX}.{tail}"),
+            ExportType::Service,
+            Some(response),
+        ));
+    };
+    for stream in [KEYS_EVENTS, KEYS_ARCHIVE] {
+        api(&format!("STREAM.INFO.{stream}"), ResponseType::Singleton);
+        api(&format!("DIRECT.GET.{stream}"), ResponseType::Stream);
+    }
+    api(&format!("STREAM.MSG.GET.{KEYS_EVENTS}"), ResponseType::Singleton);
+    let events = namespace.event_pattern();
+    rows.push((events.clone(), events, ExportType::Service, Some(ResponseType::Singleton)));
+    rows.push((namespace.log(), namespace.log(), ExportType::Stream, None));
+    rows
+}
+
+/// `KEYS`: JetStream with real limits; its one role is the steward.
+#[must_use]
+pub fn keys_account(namespace: &Namespace, steward: PublicKey) -> Account {
+    let exports = shared(namespace).into_iter().map(|(subject, _, kind, response)| Export {
+        name: subject.clone(),
+        subject,
+        kind,
+        response_type: response,
+        ..Export::default()
+    });
+    Account {
+        exports: exports.collect(),
+        limits: AccountLimits {
+            disk_storage: KEYS_DISK,
+            streams: 10,
+            consumer: 100,
+            ..AccountLimits::default()
+        },
+        signing_keys: BTreeMap::from([(steward, PipelineRole::Steward.scope(namespace))]),
+        ..Account::default()
+    }
+}
+
+/// `KEYS_EDGE`: no JetStream; its roles are host, auditor and browser.
+#[must_use]
+pub fn edge_account(namespace: &Namespace, keys: PublicKey, host: PublicKey, auditor: PublicKey, browser: PublicKey) -> Account {
+    let imports = shared(namespace).into_iter().map(|(subject, local, kind, _)| Import {
+        name: subject.clone(),
+        account: Some(keys),
+        // Written only where it differs, as the Go tools do.
+        local_subject: if local == subject { String::new() } else { local },
+        subject,
+        kind,
+        ..Import::default()
+    });
+    Account {
+        imports: imports.collect(),
+        signing_keys: BTreeMap::from([
+            (host, PipelineRole::Host.scope(namespace)),
+            (auditor, PipelineRole::Auditor.scope(namespace)),
+            (browser, PipelineRole::Browser.scope(namespace)),
+        ]),
+        ..Account::default()
+    }
+}
+
+/// The system account: a plain signing key for people, a scoped one for the resolver.
+#[must_use]
+pub fn system_account(namespace: &Namespace, signing: PublicKey, resolver: PublicKey) -> Account {
+    Account {
+        signing_keys: BTreeMap::from([
+            (signing, SigningKey::Plain),
+            (resolver, PipelineRole::Resolver.scope(namespace)),
+        ]),
+        ..Account::default()
+    }
+}

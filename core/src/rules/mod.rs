@@ -1,0 +1,277 @@
+//! Who may do what, and what must hold before each event: the one table that `decide` and admission both read.
+
+mod token;
+mod violation;
+
+pub use violation::{Fault, Reason, Violation};
+
+use crate::context::event_id;
+use crate::event::{Event, Fact};
+use crate::jwt;
+use crate::nkey::{Kind, PublicKey};
+use crate::registry::{Entity, EntityId, Facts, Lookup};
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+/// A command has at most this many events.
+pub const COMMAND_LIMIT: u32 = 1000;
+
+/// What judging one event asks of the registry.
+#[must_use]
+pub fn scope_of(event: &Event) -> Vec<Lookup> {
+    let operator = event.registry;
+    let mut scope = Vec::new();
+    scope.push(Lookup::Command(event.command.id));
+    scope.push(Lookup::Entity(EntityId::Operator(operator)));
+    if let Some(id) = crate::registry::entity_of(event) {
+        scope.push(Lookup::Entity(id));
+    }
+    let name = event.claims().map(|claims| claims.name.clone()).unwrap_or_default();
+    let account = event.claims().and_then(|c| c.body.as_user()).and_then(|user| user.issuer_account);
+    match &event.fact {
+        Fact::OperatorCreated | Fact::OperatorUpdated | Fact::AccountUpdated => {}
+        Fact::AccountCreated => {
+            scope.push(Lookup::Entity(EntityId::Key(event.entity)));
+            scope.push(Lookup::Name { parent: operator, name });
+        }
+        Fact::UserCreated { .. } => {
+            scope.push(Lookup::Entity(EntityId::Key(event.entity)));
+            if let Some(account) = account {
+                scope.push(Lookup::Entity(EntityId::Account(account)));
+                scope.push(Lookup::Name { parent: account, name });
+            }
+        }
+        Fact::UserUpdated | Fact::CredentialsIssued => {
+            scope.extend(account.map(|account| Lookup::Entity(EntityId::Account(account))));
+        }
+        Fact::UserRevoked { account, .. } => scope.push(Lookup::Entity(EntityId::Account(*account))),
+        Fact::KeyGenerated { owner, .. } => {
+            scope.push(Lookup::Entity(EntityId::Account(event.entity)));
+            scope.push(Lookup::Entity(EntityId::Operator(event.entity)));
+            scope.extend(owner.map(|owner| Lookup::Entity(owner_id(owner))));
+        }
+        Fact::KeyRevoked { .. } => {}
+    }
+    scope
+}
+
+/// The entity that a signing key signs for.
+pub(crate) fn owner_id(owner: PublicKey) -> EntityId {
+    if owner.kind() == Kind::Operator { EntityId::Operator(owner) } else { EntityId::Account(owner) }
+}
+
+/// Judges the events of one whole command on the state before it and folds them into `facts`. Returns the entities
+/// that it changed. Signatures are not looked at here.
+///
+/// # Errors
+/// What was violated first, or a fact that was not loaded. `facts` may be half folded then.
+pub fn judge(facts: &mut Facts, events: &[Event]) -> Result<BTreeSet<EntityId>, Fault> {
+    let first = whole(facts, events)?;
+    if facts.command(first.command.id)?.is_some() {
+        return Err(Violation::CommandKnown { id: first.command.id }.into());
+    }
+    let standing = standing(facts, first)?;
+    let mut changed = BTreeSet::new();
+    for event in events {
+        precondition(facts, event)?;
+        token::check(facts, event, events)?;
+        authority(&standing, event)?;
+        changed.extend(facts.apply(event)?);
+    }
+    for event in events {
+        consequence(facts, event)?;
+    }
+    Ok(changed)
+}
+
+/// The events are one whole command of this registry.
+fn whole<'a>(facts: &Facts, events: &'a [Event]) -> Result<&'a Event, Fault> {
+    let first = events.first().ok_or(Violation::Incomplete)?;
+    let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+    if first.command.count != count || count > COMMAND_LIMIT || first.command.attempt == 0 {
+        return Err(Violation::Incomplete.into());
+    }
+    for (place, event) in (0u32..).zip(events) {
+        let same = event.time == first.time
+            && event.correlation_id == first.correlation_id
+            && event.causation_id == first.causation_id
+            && event.command == crate::event::CommandRef { index: place, ..first.command.clone() };
+        if !same {
+            return Err(Violation::Incomplete.into());
+        }
+        if event.registry != facts.registry().operator {
+            return Err(Violation::ForeignRegistry { found: event.registry }.into());
+        }
+        if event.id != event_id(event.time, event.command.id, event.command.attempt, place) {
+            return Err(Violation::EventId { found: event.id }.into());
+        }
+    }
+    Ok(first)
+}
+
+/// What a command's authority is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// The operator's identity key.
+    Identity,
+    /// A signing key that the operator's newest token lists.
+    OperatorKey,
+    /// Another key, perhaps an account's: it may vouch for the tokens that it signs itself.
+    Issuer(PublicKey),
+}
+
+fn standing(facts: &Facts, first: &Event) -> Result<Standing, Fault> {
+    let authority = first.command.authority;
+    let operator = facts.registry().operator;
+    if authority == operator {
+        return Ok(Standing::Identity);
+    }
+    let listed = match facts.entity(EntityId::Operator(operator))? {
+        Some(entity) => entity.token().and_then(|t| t.claims().body.as_operator()).is_some_and(|o| o.signing_keys.contains(&authority)),
+        None => return Err(Violation::NotFounded.into()),
+    };
+    Ok(if listed { Standing::OperatorKey } else { Standing::Issuer(authority) })
+}
+
+/// Who may vouch for an event. That a token's issuer may sign it is checked in [`token`].
+fn authority(standing: &Standing, event: &Event) -> Result<(), Fault> {
+    let allowed = match (&event.fact, standing) {
+        (_, Standing::Identity) => true,
+        (Fact::OperatorCreated | Fact::OperatorUpdated, _) => false,
+        (_, Standing::OperatorKey) => true,
+        (Fact::UserCreated { .. } | Fact::UserUpdated | Fact::CredentialsIssued, Standing::Issuer(key)) => {
+            event.claims().is_some_and(|claims| claims.issuer == *key)
+        }
+        (_, Standing::Issuer(_)) => false,
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(Violation::Authority { key: event.command.authority, operation: event.fact.name() }.into())
+    }
+}
+
+/// What must hold of the entity and its parent.
+fn precondition(facts: &Facts, event: &Event) -> Result<(), Fault> {
+    let operator = facts.registry().operator;
+    let founded = facts.entity(EntityId::Operator(operator))?.is_some();
+    if event.fact == Fact::OperatorCreated {
+        return match (founded, event.entity == operator) {
+            (true, _) => Err(Violation::AlreadyFounded.into()),
+            (false, false) => Err(Violation::ForeignRegistry { found: event.entity }.into()),
+            (false, true) => Ok(()),
+        };
+    }
+    if !founded {
+        return Err(Violation::NotFounded.into());
+    }
+    let id = crate::registry::entity_of(event).ok_or(Violation::NoToken)?;
+    let entity = facts.entity(id)?;
+    let name = event.claims().map(|claims| claims.name.as_str()).unwrap_or_default();
+    match &event.fact {
+        Fact::AccountCreated => {
+            new(entity, id)?;
+            unused(facts, EntityId::Key(event.entity))?;
+            free(facts, operator, name)
+        }
+        Fact::UserCreated { .. } => {
+            let EntityId::User { account, .. } = id else { return Err(Violation::NoToken.into()) };
+            exists(facts.entity(EntityId::Account(account))?, EntityId::Account(account))?;
+            new(entity, id)?;
+            if facts.entity(EntityId::Key(event.entity))?.is_some_and(|key| key.revoked_at().is_some()) {
+                return Err(Violation::KeyRevoked { key: event.entity }.into());
+            }
+            free(facts, account, name)
+        }
+        Fact::OperatorCreated | Fact::OperatorUpdated | Fact::AccountUpdated => exists(entity, id),
+        Fact::UserUpdated | Fact::CredentialsIssued | Fact::UserRevoked { .. } => live(entity, id),
+        Fact::KeyGenerated { owner, label } => {
+            new(entity, id)?;
+            unused(facts, EntityId::Account(event.entity))?;
+            unused(facts, EntityId::Operator(event.entity))?;
+            if label.as_deref().is_some_and(|label| !valid_label(label)) {
+                return Err(Violation::Label.into());
+            }
+            match owner {
+                Some(owner) if owner.kind() != event.entity.kind() => {
+                    Err(Violation::OwnerKind { owner: *owner, key: event.entity }.into())
+                }
+                Some(owner) => exists(facts.entity(owner_id(*owner))?, owner_id(*owner)),
+                None => Ok(()),
+            }
+        }
+        Fact::KeyRevoked { .. } => live(entity, id),
+    }
+}
+
+/// 1 to 128 bytes without control characters.
+pub(crate) fn valid_label(label: &str) -> bool {
+    !label.is_empty() && label.len() <= 128 && label.trim() == label && !label.chars().any(char::is_control)
+}
+
+fn new(entity: Option<&Entity>, id: EntityId) -> Result<(), Fault> {
+    match entity {
+        Some(entity) if entity.revoked_at().is_some() => Err(Violation::KeyRevoked { key: entity.key() }.into()),
+        Some(_) => Err(Violation::KeyTaken { id }.into()),
+        None => Ok(()),
+    }
+}
+
+fn unused(facts: &Facts, id: EntityId) -> Result<(), Fault> {
+    new(facts.entity(id)?, id)
+}
+
+fn exists(entity: Option<&Entity>, id: EntityId) -> Result<(), Fault> {
+    if entity.is_some() { Ok(()) } else { Err(Violation::Unknown { id }.into()) }
+}
+
+fn live(entity: Option<&Entity>, id: EntityId) -> Result<(), Fault> {
+    match entity {
+        None => Err(Violation::Unknown { id }.into()),
+        Some(entity) => match entity.revoked_at() {
+            Some(at) => Err(Violation::AlreadyRevoked { id, at }.into()),
+            None => Ok(()),
+        },
+    }
+}
+
+fn free(facts: &Facts, parent: PublicKey, name: &str) -> Result<(), Fault> {
+    match facts.name(parent, name)? {
+        Some(holder) => Err(Violation::NameTaken { name: name.into(), holder }.into()),
+        None => Ok(()),
+    }
+}
+
+/// What must hold once the whole command is folded: whatever grants or ends something carries the token that says so.
+fn consequence(facts: &Facts, event: &Event) -> Result<(), Fault> {
+    match &event.fact {
+        Fact::KeyGenerated { owner: Some(owner), .. } if !lists(facts, *owner, event.entity)? => {
+            Err(Violation::Unexplained { member: "signing_keys" }.into())
+        }
+        Fact::KeyRevoked { .. } => match facts.entity(EntityId::Key(event.entity))? {
+            Some(Entity::Key(key)) => match key.owner {
+                Some(owner) if lists(facts, owner, event.entity)? => {
+                    Err(Violation::Unexplained { member: "signing_keys" }.into())
+                }
+                _ => Ok(()),
+            },
+            _ => Err(Violation::Unknown { id: EntityId::Key(event.entity) }.into()),
+        },
+        Fact::UserRevoked { account, revoked_at } => {
+            let entity = facts.entity(EntityId::Account(*account))?;
+            let revocations = entity.and_then(Entity::token).and_then(|t| t.claims().body.as_account()).map(|a| &a.revocations);
+            let says = revocations.and_then(|r| r.get(&alloc::string::ToString::to_string(&event.entity)));
+            if says == Some(revoked_at) { Ok(()) } else { Err(Violation::Unexplained { member: "revocations" }.into()) }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn lists(facts: &Facts, owner: PublicKey, key: PublicKey) -> Result<bool, Fault> {
+    let body = facts.entity(owner_id(owner))?.and_then(Entity::token).map(|token| &token.claims().body);
+    Ok(match body {
+        Some(jwt::Body::Operator(operator)) => operator.signing_keys.contains(&key),
+        Some(jwt::Body::Account(account)) => account.signing_keys.contains_key(&key),
+        _ => false,
+    })
+}

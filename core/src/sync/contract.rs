@@ -1,0 +1,283 @@
+//! What goes into the machine and what comes out: plain data.
+
+use crate::admission::{Anomaly, StoredMessage};
+use crate::digest::Digest;
+use crate::headers::Headers;
+use crate::journal::{Hold, Own, Pending, Progress, StreamIdentity};
+use crate::registry::{Entity, Facts, Lookup, Recorded};
+use crate::rules::Reason;
+use crate::stream::StreamConfig;
+use alloc::string::String;
+use alloc::vec::Vec;
+use uuid::Uuid;
+
+/// Time and randomness, supplied with every input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Milliseconds; only differences count, so any clock that does not jump serves.
+    pub millis: u64,
+    /// Fresh random bytes: batch ids and jitter come from them.
+    pub random: [u8; 16],
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Begin, or begin again: the time of the last [`Output::Wait`] is over, or there is something new in the journal.
+    Tick,
+    /// Answer to [`Output::ReadFrom`].
+    Read(Read),
+    /// [`Output::ReadFrom`] could not be done.
+    ReadFailed(Failure),
+    /// Answer to [`Output::LoadFacts`]: the state at `head`, pending commands left out.
+    Facts {
+        /// An answer to every look-up.
+        facts: Facts,
+        /// What the journal knows of the commands among the look-ups.
+        own: Vec<Own>,
+    },
+    /// Answer to [`Output::Load`].
+    Loaded {
+        /// Pending commands in journal order.
+        commands: Vec<Pending>,
+        /// Whether there are more behind them.
+        more: bool,
+        /// The journal's revision: it changes whenever a command is added, replaced or settled by somebody else.
+        revision: u64,
+    },
+    /// Answer to [`Output::Persist`].
+    Persisted(Persisted),
+    /// Answer to [`Output::Redecide`].
+    Redecided {
+        /// The command.
+        command_id: Uuid,
+        /// Whether the journal holds it as pending (or settled) again.
+        resolved: bool,
+    },
+    /// Answer to [`Output::Send`].
+    Reply(Reply),
+    /// The connection is gone; nothing that was asked of it will be answered.
+    Disconnected,
+}
+
+/// What a host must do, in this order. At most one of them asks for an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Output {
+    /// Ask the stream's leader how it stands, and read what is stored behind `after`, in order and without a gap.
+    ReadFrom {
+        /// Sequence.
+        after: u64,
+        /// At most so many messages.
+        limit: u32,
+    },
+    /// Load answers from the state at `head`.
+    LoadFacts {
+        /// Look-ups.
+        scopes: Vec<Lookup>,
+    },
+    /// Load pending commands behind this place of the journal.
+    Load {
+        /// Place in the journal; 0 for the first.
+        after: u64,
+        /// At most so many commands.
+        limit: u32,
+    },
+    /// Write all of it in one transaction, durably.
+    Persist(alloc::boxed::Box<Persist>),
+    /// Publish these messages: one plainly, several as an atomic batch. Answer with what came back.
+    Send(Send),
+    /// Drop the connection, so that nothing queued in it is sent afterwards; connect anew before the next read.
+    Drop,
+    /// Decide a held revocation anew, with a new context and the next attempt; answer with [`Input::Redecided`].
+    Redecide {
+        /// The command.
+        command_id: Uuid,
+    },
+    /// Do nothing for so long, then [`Input::Tick`].
+    Wait {
+        /// Milliseconds.
+        millis: u64,
+    },
+    /// Something changed that a person may want to know.
+    Report(Status),
+}
+
+/// What a read gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// How the leader says the stream stands, asked before the messages were read.
+    pub info: StreamInfo,
+    /// Messages behind `after`, in order, without a gap.
+    pub messages: Vec<StoredMessage>,
+}
+
+/// How a stream stands, by its leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// Which stream.
+    pub identity: StreamIdentity,
+    /// Its settings.
+    pub config: StreamConfig,
+    /// First sequence stored.
+    pub first: u64,
+    /// Last sequence.
+    pub last: u64,
+    /// The server's version; none where it is not known.
+    pub server: Option<(u32, u32, u32)>,
+}
+
+/// Why a read could not be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No answer in time, no connection, or an answer that cannot be read.
+    Unreachable,
+    /// Nobody answers (503): no leader, or no such stream or permission.
+    NoResponders,
+    /// There is no such stream (10059).
+    StreamMissing,
+    /// A subject is not permitted.
+    Permission {
+        /// The subject.
+        subject: String,
+    },
+    /// The server refuses the creds.
+    Authorization {
+        /// In the server's words.
+        reason: String,
+    },
+    /// Another error of the JetStream API.
+    Code {
+        /// Its number.
+        code: u32,
+    },
+}
+
+/// Messages to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Send {
+    /// In order; headers complete, transport headers included.
+    pub messages: Vec<Outgoing>,
+    /// Whether they are one atomic batch: only the last one wants a reply.
+    pub batch: bool,
+}
+
+/// One message to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Subject.
+    pub subject: String,
+    /// All headers.
+    pub headers: Headers,
+    /// Payload.
+    pub payload: Vec<u8>,
+}
+
+/// What came back for a [`Send`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Stored, says the server.
+    Ack {
+        /// Stream.
+        stream: String,
+        /// Sequence of the last message.
+        sequence: u64,
+        /// Whether the server took it for a duplicate.
+        duplicate: bool,
+    },
+    /// An error of the JetStream API, by its number.
+    Error {
+        /// Its number.
+        code: u32,
+    },
+    /// Nobody answers (503).
+    NoResponders,
+    /// No answer in time, or none that can be read: it may be stored or not, now or later.
+    Unknown,
+    /// Publishing is not permitted.
+    Permission {
+        /// The subject.
+        subject: String,
+    },
+    /// The server refuses the creds.
+    Authorization {
+        /// In the server's words.
+        reason: String,
+    },
+}
+
+/// What came of a [`Persist`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Persisted {
+    /// Written, durably.
+    Ok,
+    /// The journal is not what the machine worked from: nothing was written.
+    Stale,
+    /// The store failed: nothing was written.
+    Failed {
+        /// What the store says.
+        reason: String,
+    },
+}
+
+/// One transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Persist {
+    /// The journal's `head` must be this, or it is *stale*.
+    pub expect_head: u64,
+    /// The journal's revision must be this where it is given, or it is *stale*.
+    pub expect_revision: Option<u64>,
+    /// How far the journal has come.
+    pub progress: Progress,
+    /// Entities as they are at the new `head`.
+    pub entities: Vec<Entity>,
+    /// Commands admitted.
+    pub recorded: Vec<Recorded>,
+    /// Messages read, admitted or not, for views of the trail. Empty when own commands are confirmed by their
+    /// acknowledgement: the journal has those.
+    pub messages: Vec<StoredMessage>,
+    /// Messages that change nothing.
+    pub anomalies: Vec<Anomaly>,
+    /// Own commands that are on the stream, with the sequence of their first event.
+    pub confirmed: Vec<(Uuid, u64)>,
+    /// Own commands to hold.
+    pub held: Vec<Hold>,
+    /// Facts on which own pending commands stand again.
+    pub rechecked: Vec<(Uuid, Digest)>,
+    /// What becomes of the overlay.
+    pub overlay: Overlay,
+}
+
+/// What becomes of the entities that pending commands touched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Overlay {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// Those that commands up to this place left are at `head` now.
+    Settle {
+        /// Place in the journal.
+        position: u64,
+    },
+    /// All of it, each with the place of the command that left it so.
+    Replace(Vec<(u64, Entity)>),
+}
+
+/// How the machine stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing is pending that could be appended, and everything stored was read.
+    Idle,
+    /// At work.
+    Working,
+    /// Waiting before it tries again.
+    Waiting {
+        /// Why.
+        reason: Reason,
+    },
+    /// It cannot go on until somebody changes something; it looks again from time to time.
+    Blocked {
+        /// Why, and what to do.
+        reason: Reason,
+    },
+}
