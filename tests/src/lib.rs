@@ -1,1 +1,7 @@
 //! Shared test tools: real servers, proxies, the simulator.
+
+pub mod proxy;
+pub mod server;
+pub mod tools;
+pub mod wait;
+pub mod wire;

@@ -1,0 +1,22 @@
+//! Waiting for conditions: the only place of the tests that sleeps, and it sleeps between two looks.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What a condition may take before the test fails. Generous: only a failure ever waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Looks until there is something to see, and gives it.
+///
+/// # Panics
+/// After [`PATIENCE`], naming `what`.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
