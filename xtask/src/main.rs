@@ -49,7 +49,6 @@ fn main() -> ExitCode {
 
 /// Builds `cim-keys`, sees to a nats-server, and becomes `cim-keys up`: its stdout, exit status and Ctrl-C are ours.
 fn up(arguments: &[String]) -> Result<ExitCode, String> {
-    sh::build(&["--package", "cim-keys", "--bin", "cim-keys"])?;
     let mut command = sh::built("cim-keys")?;
     command.arg("up");
     // Asking for help, or naming a server of one's own, needs no nats-server from us.
@@ -58,6 +57,8 @@ fn up(arguments: &[String]) -> Result<ExitCode, String> {
     if !arguments.iter().any(own) {
         command.arg("--nats-server").arg(tools::nats_server()?);
     }
+    // Last, because it takes longest: what is missing is said at once.
+    sh::build(&["--package", "cim-keys", "--bin", "cim-keys"])?;
     sh::become_it(command.args(arguments))
 }
 
