@@ -141,7 +141,8 @@ impl Assembler {
         a.id == b.id && a.attempt == b.attempt && a.hash == b.hash && a.count == b.count && b.index == a.index + 1
     }
 
-    fn interrupt(&mut self) -> Option<Group> {
+    /// Something else came: what is unfinished stays so.
+    pub(crate) fn interrupt(&mut self) -> Option<Group> {
         let messages = core::mem::take(&mut self.unfinished);
         if messages.is_empty() {
             return None;
@@ -194,11 +195,11 @@ impl Complete {
     /// A fact that was not loaded.
     pub fn admit(self, facts: &mut Facts) -> Result<Result<Admitted, Anomaly>, Missing> {
         let sequences: Vec<u64> = (self.first..=self.last).collect();
-        let mut folded = facts.clone();
-        match self.check(&mut folded) {
+        let mut part = facts.only(&self.scope())?;
+        match self.check(&mut part) {
             Ok(admitted) => {
-                folded.record(admitted.recorded.clone());
-                *facts = folded;
+                part.record(admitted.recorded.clone());
+                facts.overwrite(part);
                 Ok(Ok(admitted))
             }
             Err(AdmitError::Missing(missing)) => Err(missing),

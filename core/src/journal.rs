@@ -32,6 +32,8 @@ pub struct Progress {
     pub head_digest: Option<Digest>,
     /// The unfinished command at `head`.
     pub assembler: Assembler,
+    /// Whether pending commands must be checked again, and the overlay folded anew: something foreign was admitted.
+    pub recheck_due: bool,
 }
 
 /// A command that is not on the stream yet.

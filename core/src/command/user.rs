@@ -92,11 +92,12 @@ pub(super) fn decide_credentials(
 pub(super) fn decide_revoke(plan: &mut Plan<'_>, account: PublicKey, user: PublicKey) -> Result<(), Rejection> {
     let owner = plan.account(account)?;
     let entity = plan.user(account, user)?;
-    if let Some(at) = entity.revoked_at {
-        return Err(Violation::AlreadyRevoked { id: EntityId::User { account, user }, at }.into());
-    }
     // A clock that is behind must not leave the user's newest token alive.
     let revoked_at = plan.now().max(entity.token.claims().issued_at);
+    // A first attempt finds its wish fulfilled; a later one raises a revocation that was earlier than its own.
+    if let Some(at) = entity.revoked_at.filter(|at| plan.context.attempt <= 1 || *at >= revoked_at) {
+        return Err(Violation::AlreadyRevoked { id: EntityId::User { account, user }, at }.into());
+    }
     let mut claims = plan.next(&owner.token, plan.context.authority);
     if let Body::Account(body) = &mut claims.body {
         body.revocations.insert(user.to_string(), revoked_at);

@@ -104,6 +104,13 @@ impl Facts {
         }
     }
 
+    /// Takes over all answers, over those that are there.
+    pub(crate) fn overwrite(&mut self, other: Facts) {
+        self.entities.extend(other.entities);
+        self.names.extend(other.names);
+        self.commands.extend(other.commands);
+    }
+
     /// The entity, none where there is no such one.
     ///
     /// # Errors

@@ -79,7 +79,7 @@ pub fn judge(facts: &mut Facts, events: &[Event]) -> Result<BTreeSet<EntityId>, 
         changed.extend(facts.apply(event)?);
     }
     for event in events {
-        consequence(facts, event)?;
+        consequence(facts, event, events)?;
     }
     Ok(changed)
 }
@@ -184,7 +184,12 @@ fn precondition(facts: &Facts, event: &Event) -> Result<(), Fault> {
             free(facts, account, name)
         }
         Fact::OperatorCreated | Fact::OperatorUpdated | Fact::AccountUpdated => exists(entity, id),
-        Fact::UserUpdated | Fact::CredentialsIssued | Fact::UserRevoked { .. } => live(entity, id),
+        Fact::UserUpdated | Fact::CredentialsIssued => live(entity, id),
+        // A later revocation may raise the time: tokens made offline in between are dead as well.
+        Fact::UserRevoked { revoked_at, .. } => match entity.and_then(Entity::revoked_at) {
+            Some(at) if at >= *revoked_at => Err(Violation::AlreadyRevoked { id, at }.into()),
+            _ => exists(entity, id),
+        },
         Fact::KeyGenerated { owner, label } => {
             new(entity, id)?;
             unused(facts, EntityId::Account(event.entity))?;
@@ -243,14 +248,14 @@ fn free(facts: &Facts, parent: PublicKey, name: &str) -> Result<(), Fault> {
 }
 
 /// What must hold once the whole command is folded: whatever grants or ends something carries the token that says so.
-fn consequence(facts: &Facts, event: &Event) -> Result<(), Fault> {
+fn consequence(facts: &Facts, event: &Event, command: &[Event]) -> Result<(), Fault> {
     match &event.fact {
         Fact::KeyGenerated { owner: Some(owner), .. } if !lists(facts, *owner, event.entity)? => {
             Err(Violation::Unexplained { member: "signing_keys" }.into())
         }
         Fact::KeyRevoked { .. } => match facts.entity(EntityId::Key(event.entity))? {
             Some(Entity::Key(key)) => match key.owner {
-                Some(owner) if lists(facts, owner, event.entity)? => {
+                Some(owner) if !updates(command, owner) || lists(facts, owner, event.entity)? => {
                     Err(Violation::Unexplained { member: "signing_keys" }.into())
                 }
                 _ => Ok(()),
@@ -265,6 +270,11 @@ fn consequence(facts: &Facts, event: &Event) -> Result<(), Fault> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the command issues the owner's token anew.
+fn updates(command: &[Event], owner: PublicKey) -> bool {
+    command.iter().any(|e| e.entity == owner && matches!(e.fact, Fact::OperatorUpdated | Fact::AccountUpdated))
 }
 
 fn lists(facts: &Facts, owner: PublicKey, key: PublicKey) -> Result<bool, Fault> {

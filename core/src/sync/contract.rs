@@ -42,6 +42,8 @@ pub enum Input {
         commands: Vec<Pending>,
         /// Whether there are more behind them.
         more: bool,
+        /// Held commands that are revocations: they are decided anew by themselves.
+        held_revocations: Vec<Uuid>,
         /// The journal's revision: it changes whenever a command is added, replaced or settled by somebody else.
         revision: u64,
     },
@@ -234,7 +236,7 @@ pub struct Persist {
     /// Commands admitted.
     pub recorded: Vec<Recorded>,
     /// Messages read, admitted or not, for views of the trail. Empty when own commands are confirmed by their
-    /// acknowledgement: the journal has those.
+    /// acknowledgement: the journal has those messages, in the order in which they are stored.
     pub messages: Vec<StoredMessage>,
     /// Messages that change nothing.
     pub anomalies: Vec<Anomaly>,

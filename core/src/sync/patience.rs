@@ -1,0 +1,111 @@
+//! What each answer decides: how long to wait, and whether a person is needed. Never correctness.
+
+use super::contract::{Failure, Moment, Reply};
+use crate::rules::Reason;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+/// What follows from an answer that confirms nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Catch up at once: another writer was first.
+    Conflict,
+    /// Catch up after a short pause.
+    CatchUp,
+    /// Wait longer each time, then catch up.
+    Wait(Reason),
+    /// Drop the connection, then wait and catch up: what was sent may be stored now, later or never.
+    Reconnect(Reason),
+    /// Stop until somebody changes something.
+    Block(Reason),
+    /// Hold this command; the others go on.
+    Hold(Reason),
+    /// An answer that nobody expected: catch up; after five, hold.
+    Odd(u32),
+}
+
+/// First pause in milliseconds; it doubles with each failure in a row.
+const BASE: u64 = 100;
+/// Longest pause in milliseconds.
+const CAP: u64 = 30_000;
+/// How often a blocked machine looks again, in milliseconds.
+pub(super) const PROBE: u64 = 30_000;
+/// Odd answers in a row before a command is held.
+pub(super) const ODD_LIMIT: u32 = 5;
+
+/// Full jitter: a random pause up to `BASE * 2^failures`, at most `CAP` milliseconds.
+pub(super) fn backoff(failures: u32, moment: &Moment) -> u64 {
+    let ceiling = BASE.saturating_mul(1 << failures.min(10)).min(CAP);
+    1 + seed(moment) % ceiling
+}
+
+/// A short pause with jitter, in milliseconds.
+pub(super) fn pause(moment: &Moment) -> u64 {
+    5 + seed(moment) % 45
+}
+
+fn seed(moment: &Moment) -> u64 {
+    moment.random.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+fn reason(code: &str, text: String) -> Reason {
+    Reason { code: code.to_string(), text }
+}
+
+fn old_or_wrong(code: u32) -> Reason {
+    reason("stream-settings", format!("the server refuses to append ({code}): the stream lacks a setting or is another one; compare its settings"))
+}
+
+/// Judges the answer to a publish by its number.
+pub(super) fn after_reply(reply: &Reply) -> Next {
+    match reply {
+        Reply::Ack { .. } => Next::CatchUp,
+        Reply::Error { code } => match code {
+            10071 | 10164 => Next::Conflict,
+            10158 | 10201 | 10176 => Next::CatchUp,
+            10060 | 10174 => Next::Block(old_or_wrong(*code)),
+            10059 => Next::Block(missing()),
+            10054 | 10097 => {
+                Next::Hold(reason("too-large", format!("the server refuses a message of this size ({code})")))
+            }
+            10002 | 10047 | 10023 | 10028 | 10077 | 429 => {
+                Next::Wait(reason("resources", format!("the server is out of resources ({code}): see its disk and the account's limits")))
+            }
+            other => Next::Odd(*other),
+        },
+        Reply::NoResponders => Next::Wait(unavailable()),
+        Reply::Unknown => Next::Reconnect(reason("no-answer", "no answer in time".to_string())),
+        Reply::Permission { subject } => Next::Block(permission(subject)),
+        Reply::Authorization { reason: text } => Next::Block(authorization(text)),
+    }
+}
+
+/// Judges why a read could not be done.
+pub(super) fn after_failure(failure: &Failure) -> Next {
+    match failure {
+        Failure::Unreachable => {
+            Next::Reconnect(reason("unreachable", "the server cannot be reached or does not answer".to_string()))
+        }
+        Failure::NoResponders => Next::Wait(unavailable()),
+        Failure::StreamMissing | Failure::Code { code: 10059 } => Next::Block(missing()),
+        Failure::Permission { subject } => Next::Block(permission(subject)),
+        Failure::Authorization { reason } => Next::Block(authorization(reason)),
+        Failure::Code { code } => Next::Wait(reason("api", format!("the JetStream API answers with error {code}"))),
+    }
+}
+
+fn unavailable() -> Reason {
+    reason("no-responders", "nobody answers: the stream has no leader, or JetStream is off for this account".to_string())
+}
+
+fn missing() -> Reason {
+    reason("stream-missing", "the stream does not exist: the steward creates it (cim-keys up, or sync with the steward's creds)".to_string())
+}
+
+fn permission(subject: &str) -> Reason {
+    reason("permission", format!("not permitted: {subject}; use creds whose role allows it (cim-keys access renew)"))
+}
+
+fn authorization(text: &str) -> Reason {
+    reason("authorization", format!("the server refuses the creds ({text}): renew them (cim-keys access renew), or push the account"))
+}

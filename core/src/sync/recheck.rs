@@ -1,0 +1,83 @@
+//! Checking a pending command again: deciding it anew is the only rule there is.
+
+use crate::command::decide;
+use crate::context::RegistryId;
+use crate::digest::Digest;
+use crate::envelope;
+use crate::event::Event;
+use crate::journal::Pending;
+use crate::registry::{EntityId, Facts, Lookup, Missing};
+use crate::rules::{self, Fault, Reason};
+use alloc::collections::BTreeSet;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+/// A pending command with its events read from its own messages.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    pub(super) pending: Pending,
+    pub(super) events: Vec<Event>,
+    decision_scope: Vec<Lookup>,
+    event_scope: Vec<Lookup>,
+}
+
+/// Whether a pending command still stands.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It does: on facts of this digest; the entities that it changes.
+    Stands { facts_hash: Digest, changed: BTreeSet<EntityId> },
+    /// It does not.
+    Hold(Reason),
+}
+
+impl Work {
+    /// Reads a pending command. A journal whose messages cannot be read any more gives no events, and so is held.
+    pub(super) fn new(pending: Pending, registry: &RegistryId) -> Self {
+        let decision_scope = pending.command.scope(&pending.context, registry);
+        let opened: Result<Vec<Event>, _> = pending
+            .envelopes
+            .iter()
+            .map(|e| envelope::decode(e.subject.as_str(), &e.headers, &e.payload).map(|opened| opened.event))
+            .collect();
+        let events = opened.unwrap_or_default();
+        let event_scope = events.iter().flat_map(rules::scope_of).collect();
+        Self { pending, events, decision_scope, event_scope }
+    }
+
+    /// What checking it asks of the registry.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = &Lookup> {
+        self.decision_scope.iter().chain(&self.event_scope)
+    }
+
+    /// Checks it on the state before it and, where it stands, folds it in.
+    pub(super) fn check(&self, facts: &mut Facts, skip: bool) -> Result<Verdict, Missing> {
+        let seen = facts.only(&self.decision_scope)?;
+        let facts_hash = seen.hash();
+        if facts_hash != self.pending.facts_hash && !skip {
+            match decide(&seen, &self.pending.command, &self.pending.context) {
+                Ok(draft) if draft.hash() == self.pending.draft_hash => {}
+                Ok(_) => {
+                    return Ok(hold("facts-changed", "what it was decided on has changed, and it would be another command now"));
+                }
+                Err(crate::command::Rejection::Missing(missing)) => return Err(missing),
+                Err(rejection) => return Ok(hold(rejection.code(), &rejection.to_string())),
+            }
+        }
+        let mut part = facts.only(&self.event_scope)?;
+        match rules::judge(&mut part, &self.events) {
+            Ok(changed) => {
+                facts.overwrite(part);
+                Ok(Verdict::Stands { facts_hash, changed })
+            }
+            Err(Fault::Missing(missing)) => Err(missing),
+            Err(Fault::Violation(_)) if skip => {
+                Ok(Verdict::Stands { facts_hash, changed: BTreeSet::new() })
+            }
+            Err(Fault::Violation(violation)) => Ok(hold(violation.code(), &violation.to_string())),
+        }
+    }
+}
+
+fn hold(code: &str, text: &str) -> Verdict {
+    Verdict::Hold(Reason { code: code.to_string(), text: text.to_string() })
+}
