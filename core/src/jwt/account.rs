@@ -87,6 +87,7 @@ impl Account {
 /// What a signing key of an account may sign.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "keys live in a map, and most have a scope")]
 pub enum SigningKey {
     /// Users with rights of their own.
     #[default]

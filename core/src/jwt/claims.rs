@@ -202,7 +202,7 @@ fn read(json: Json) -> Result<(Claims, String), DecodeError> {
     Ok((claims, jti))
 }
 
-fn check_kinds(claims: &Claims) -> Result<(), DecodeError> {
+pub(super) fn check_kinds(claims: &Claims) -> Result<(), DecodeError> {
     let (expected, found) = (claims.body.kind(), claims.subject.kind());
     if expected != found {
         return Err(DecodeError::SubjectKind { expected, found });

@@ -182,7 +182,7 @@ pub enum ClaimsError {
     #[error("the claims cannot be read back: {0}")]
     Unreadable(DecodeError),
     /// A member breaks a rule.
-    #[error("{member}: {rule}")]
+    #[error("{member:?}: {rule}")]
     Member {
         /// Path of the member, as in the JWT.
         member: String,
@@ -298,9 +298,9 @@ rules! {
     /// Exports that overlap.
     Overlap "overlap" "overlaps another of the same kind",
     /// Members that only a service has.
-    StreamOnly "not_for_streams" "belongs to a service, not to a stream",
+    NotForStreams "not_for_streams" "belongs to a service, not to a stream",
     /// Members that only a stream has.
-    ServiceOnly "not_for_services" "belongs to a stream, not to a service",
+    NotForServices "not_for_services" "belongs to a stream, not to a service",
     /// Latency and answers.
     LatencyResponse "latency_response" "latency is measured for services with one answer only",
     /// Percentages.
@@ -323,6 +323,12 @@ rules! {
     Authorization "authorization" "allowed accounts need auth_users, and * stands alone",
     /// Scoped users.
     Scoped "scoped" "a scoped user has no rights of its own and names its account",
+    /// Activation tokens stand in the import.
+    Activation "activation" "an activation token must stand here itself, on one line",
+    /// Who may sign a user.
+    Signer "signer" "a user is signed by its account (unless signing keys are required) or by a signing key listed there, and names the account",
+    /// Bearer tokens.
+    Bearer "bearer" "the account allows no bearer tokens",
     /// Members of this account's own.
     OwnKey "own_key" "the account's own identity key cannot be one of its signing keys",
 }

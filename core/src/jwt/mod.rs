@@ -13,8 +13,10 @@ mod operator;
 mod permissions;
 mod sharing;
 pub mod subject;
+pub mod template;
 mod token;
 mod user;
+mod validate;
 mod wire;
 
 pub use account::{Account, Authorization, ClusterTraffic, Scope, SigningKey, Trace, WeightedMapping};
@@ -27,4 +29,5 @@ pub use permissions::{PermissionList, Permissions, ResponsePermission, TimeRange
 pub use sharing::{Export, Import, ResponseType, Sampling, ServiceLatency, ShareKind};
 pub use token::{MAX_TOKEN_BYTES, Token, TokenId, TokenIdError, Unsigned};
 pub use user::{Grant, User};
+pub use validate::{validate, validate_user};
 pub use wire::Unknown;
