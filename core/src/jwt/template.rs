@@ -1,0 +1,112 @@
+//! Variables in the permissions of a scoped signing key's template (`nats-identity` §9).
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::Rule;
+
+/// A variable of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Variable {
+    /// `{{name()}}`: the user's name.
+    Name,
+    /// `{{subject()}}`: the user's public key.
+    Subject,
+    /// `{{account-name()}}`: the account's name.
+    AccountName,
+    /// `{{account-subject()}}`: the account's public key.
+    AccountSubject,
+    /// `{{tag(key)}}`: what stands behind `key:` in a tag of the user.
+    Tag(String),
+    /// `{{account-tag(key)}}`: what stands behind `key:` in a tag of the account.
+    AccountTag(String),
+}
+
+/// The variables of an entry, in order.
+///
+/// # Errors
+/// [`Rule::Template`] for an operation that no server knows: it would refuse the connection.
+pub fn variables(entry: &str) -> Result<Vec<Variable>, Rule> {
+    split(entry).map(|(variables, _)| variables)
+}
+
+/// The variables, and the entry with a plain token in the place of each.
+pub(super) fn split(entry: &str) -> Result<(Vec<Variable>, String), Rule> {
+    let mut variables = Vec::new();
+    let mut plain = String::new();
+    let mut rest = entry;
+    while let Some((before, behind)) = rest.split_once("{{") {
+        let (inside, after) = behind.split_once("}}").ok_or(Rule::Template)?;
+        variables.push(variable(inside)?);
+        plain.push_str(before);
+        plain.push('x');
+        rest = after;
+    }
+    plain.push_str(rest);
+    if plain.contains("}}") { Err(Rule::Template) } else { Ok((variables, plain)) }
+}
+
+fn variable(inside: &str) -> Result<Variable, Rule> {
+    let inside = inside.trim();
+    match inside.to_ascii_lowercase().as_str() {
+        "name()" => return Ok(Variable::Name),
+        "subject()" => return Ok(Variable::Subject),
+        "account-name()" => return Ok(Variable::AccountName),
+        "account-subject()" => return Ok(Variable::AccountSubject),
+        _ => {}
+    }
+    // A server compares tag keys with the lower-cased one, and strips `tag(` only when it is written like that.
+    let key = |prefix: &str| {
+        inside.strip_prefix(prefix)?.strip_suffix(')').filter(|key| {
+            !key.is_empty() && !key.contains(['(', ')', ':', ' ', '{', '}']) && *key == key.to_lowercase()
+        })
+    };
+    if let Some(key) = key("tag(") {
+        return Ok(Variable::Tag(key.to_string()));
+    }
+    key("account-tag(").map(|key| Variable::AccountTag(key.to_string())).ok_or(Rule::Template)
+}
+
+/// The values of a tag key: the rest of each tag that starts with `key:`.
+pub(super) fn tag_values<'a>(tags: &'a [String], key: &'a str) -> impl Iterator<Item = &'a str> {
+    tags.iter().filter_map(move |tag| tag.strip_prefix(key)?.strip_prefix(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn variables_are_found() {
+        assert_eq!(
+            variables("a.{{name()}}.{{ Account-Subject() }}.{{tag(team)}}.>"),
+            Ok(vec![Variable::Name, Variable::AccountSubject, Variable::Tag("team".to_string())])
+        );
+        assert_eq!(variables("_INBOX_{{subject()}}.>"), Ok(vec![Variable::Subject]));
+        assert_eq!(variables("a.*.>"), Ok(vec![]));
+        assert_eq!(split("a.{{account-tag(x)}}.b{{account-name()}}").unwrap().1, "a.x.bx");
+    }
+
+    #[test]
+    fn what_no_server_knows_is_refused() {
+        for entry in [
+            "{{}}",
+            "{{names()}}",
+            "{{name}}",
+            "{{tag()}}",
+            "{{tag(Team)}}",
+            "{{TAG(team)}}",
+            "{{name()",
+            "name()}}",
+            "{{tag(a}}",
+            "{{tag(a:b)}}",
+            "{{{name()}}}",
+            "{{time()}}",
+            "{{tag(a) }b}}",
+        ] {
+            assert_eq!(variables(entry), Err(Rule::Template), "{entry}");
+        }
+    }
+}
