@@ -1,6 +1,6 @@
 //! Tokens made by the Go library, byte for byte.
 
-use cim_keys_core::jwt::{Body, DecodeError, Grant, Token, UserRights, encode};
+use cim_keys_core::jwt::{Body, DecodeError, Grant, Token, encode};
 use cim_keys_core::nkey::{KeyPair, PublicKey};
 
 const VECTORS: &str = include_str!("data/nats-jwt.json");
@@ -87,7 +87,7 @@ fn what_the_vectors_say_is_read() {
         Token::parse(&vector.token).unwrap().claims().clone()
     };
     let user = claims("user_default");
-    assert_eq!(user.body.as_user().unwrap().grant, Grant::Own(Box::new(UserRights::default())));
+    assert_eq!(user.body.as_user().unwrap().grant, Grant::Own(Box::default()));
     let scoped = claims("user_scoped");
     assert_eq!(scoped.body.as_user().unwrap().grant, Grant::Scoped);
     assert_eq!(scoped.body.as_user().unwrap().tags, ["team:blue"]);

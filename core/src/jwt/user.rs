@@ -12,8 +12,8 @@ use super::permissions::UserRights;
 use super::wire::{Members, Object, Unknown, Wire, kind_of, serde_as_wire};
 use crate::nkey::{Kind, PublicKey};
 
-/// A user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A user. The default is a scoped one without tags.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     /// The account's identity key, whenever a signing key signs.
     pub issuer_account: Option<PublicKey>,
