@@ -138,7 +138,11 @@ impl Assembler {
     fn continues(&self, next: &Opened) -> bool {
         let Some(Ok(last)) = self.unfinished.last().map(open) else { return false };
         let (a, b) = (&last.event.command, &next.event.command);
-        a.id == b.id && a.attempt == b.attempt && a.hash == b.hash && a.count == b.count && b.index == a.index + 1
+        a.id == b.id
+            && a.attempt == b.attempt
+            && a.hash == b.hash
+            && a.count == b.count
+            && b.index == a.index + 1
     }
 
     /// Something else came: what is unfinished stays so.
@@ -203,9 +207,10 @@ impl Complete {
                 Ok(Ok(admitted))
             }
             Err(AdmitError::Missing(missing)) => Err(missing),
-            Err(error) => {
-                Ok(Err(Anomaly { sequences, reason: Reason { code: error.code().into(), text: error.to_string() } }))
-            }
+            Err(error) => Ok(Err(Anomaly {
+                sequences,
+                reason: Reason { code: error.code().into(), text: error.to_string() },
+            })),
         }
     }
 

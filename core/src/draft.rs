@@ -61,11 +61,16 @@ pub fn draft_hash<'a>(events: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> 
 
 impl Draft {
     /// Closes events that were judged good.
-    pub(crate) fn close(registry: &RegistryId, context: &Context, events: Vec<Event>) -> Result<Self, SizeError> {
+    pub(crate) fn close(
+        registry: &RegistryId,
+        context: &Context,
+        events: Vec<Event>,
+    ) -> Result<Self, SizeError> {
         let mut closed = Vec::with_capacity(events.len());
         let mut total = 0usize;
         for event in &events {
-            let headers = envelope::headers_of(event).map_err(|_| SizeError { found: 0, limit: MESSAGE_LIMIT })?;
+            let headers =
+                envelope::headers_of(event).map_err(|_| SizeError { found: 0, limit: MESSAGE_LIMIT })?;
             let payload = envelope::encode_draft(event);
             let envelope = Envelope { subject: envelope::subject_of(event, registry), headers, payload };
             let found = envelope.len() + SIGNATURE_ROOM * 2 + TRANSPORT_ROOM;
@@ -98,10 +103,11 @@ impl Draft {
     /// whole.
     #[must_use]
     pub fn requests(&self) -> Vec<SigningRequest> {
-        let tokens = self.events.iter().filter_map(|event| event.token.as_ref()).map(|token| SigningRequest {
-            public_key: token.jwt.claims().issuer,
-            bytes: token.jwt.as_str().as_bytes().to_vec(),
-        });
+        let tokens =
+            self.events.iter().filter_map(|event| event.token.as_ref()).map(|token| SigningRequest {
+                public_key: token.jwt.claims().issuer,
+                bytes: token.jwt.as_str().as_bytes().to_vec(),
+            });
         let authority = SigningRequest { public_key: self.authority, bytes: authority_message(&self.hash) };
         tokens.chain([authority]).collect()
     }

@@ -166,7 +166,9 @@ pub fn encode_draft(event: &Event) -> Vec<u8> {
         Fact::UserRevoked { account, revoked_at } => {
             write(event, UserRevoked { account: *account, revoked_at: *revoked_at })
         }
-        Fact::KeyGenerated { owner, label } => write(event, KeyGenerated { owner: *owner, label: label.clone() }),
+        Fact::KeyGenerated { owner, label } => {
+            write(event, KeyGenerated { owner: *owner, label: label.clone() })
+        }
         Fact::KeyRevoked { revoked_at } => write(event, KeyRevoked { revoked_at: *revoked_at }),
     }
 }
@@ -314,13 +316,18 @@ fn fact_of(kind: &str, facts: serde_json::Value) -> Result<Fact, OpenError> {
         "keys.operator.updated" => read::<Nothing>(facts).map(|_| Fact::OperatorUpdated)?,
         "keys.account.created" => read::<Nothing>(facts).map(|_| Fact::AccountCreated)?,
         "keys.account.updated" => read::<Nothing>(facts).map(|_| Fact::AccountUpdated)?,
-        "keys.user.created" => read::<UserCreated>(facts).map(|f| Fact::UserCreated { credentials: f.credentials })?,
+        "keys.user.created" => {
+            read::<UserCreated>(facts).map(|f| Fact::UserCreated { credentials: f.credentials })?
+        }
         "keys.user.updated" => read::<Nothing>(facts).map(|_| Fact::UserUpdated)?,
         "keys.user.revoked" => read::<UserRevoked>(facts)
             .map(|f| Fact::UserRevoked { account: f.account, revoked_at: f.revoked_at })?,
-        "keys.key.generated" => read::<KeyGenerated>(facts)
-            .map(|f| Fact::KeyGenerated { owner: f.owner, label: f.label })?,
-        "keys.key.revoked" => read::<KeyRevoked>(facts).map(|f| Fact::KeyRevoked { revoked_at: f.revoked_at })?,
+        "keys.key.generated" => {
+            read::<KeyGenerated>(facts).map(|f| Fact::KeyGenerated { owner: f.owner, label: f.label })?
+        }
+        "keys.key.revoked" => {
+            read::<KeyRevoked>(facts).map(|f| Fact::KeyRevoked { revoked_at: f.revoked_at })?
+        }
         "keys.credentials.issued" => read::<Nothing>(facts).map(|_| Fact::CredentialsIssued)?,
         other => return Err(OpenError::Type { found: other.chars().take(120).collect() }),
     })

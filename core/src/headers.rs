@@ -23,8 +23,15 @@ pub const CIM_SOURCE: &str = "CIM-Source";
 pub const NATS_MSG_ID: &str = "Nats-Msg-Id";
 
 /// The seven names in the order in which [`build_headers`] writes them.
-pub const ALL: [&str; 7] =
-    [CIM_CORRELATION_ID, CIM_CAUSATION_ID, CIM_EVENT_TYPE, CIM_EVENT_ID, CIM_TIMESTAMP, CIM_SOURCE, NATS_MSG_ID];
+pub const ALL: [&str; 7] = [
+    CIM_CORRELATION_ID,
+    CIM_CAUSATION_ID,
+    CIM_EVENT_TYPE,
+    CIM_EVENT_ID,
+    CIM_TIMESTAMP,
+    CIM_SOURCE,
+    NATS_MSG_ID,
+];
 
 /// The source of events that this project makes.
 pub const SOURCE: &str = "cim-keys";
@@ -76,7 +83,11 @@ impl Headers {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(token) {
             return Err(HeaderError::Name { found: name.chars().take(80).collect() });
         }
-        if value.is_empty() || value.len() > 256 || value.trim() != value || value.chars().any(char::is_control) {
+        if value.is_empty()
+            || value.len() > 256
+            || value.trim() != value
+            || value.chars().any(char::is_control)
+        {
             return Err(HeaderError::Value { name: name.to_owned() });
         }
         self.0.push((name.to_owned(), value.to_owned()));
@@ -97,7 +108,8 @@ impl Headers {
     /// The only value of a name, compared without case; none where it is missing or stands twice.
     #[must_use]
     pub fn only(&self, name: &str) -> Option<&str> {
-        let mut values = self.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
+        let mut values =
+            self.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
             (Some(value), None) => Some(value),
             _ => None,
@@ -127,7 +139,9 @@ pub enum HeaderError {
         found: String,
     },
     /// Empty, longer than 256 bytes, with blanks at an end, or with a control character such as CR or LF.
-    #[error("the value of header {name} is empty, too long, or has a line break or another control character")]
+    #[error(
+        "the value of header {name} is empty, too long, or has a line break or another control character"
+    )]
     Value {
         /// The header.
         name: String,
@@ -171,7 +185,11 @@ mod tests {
     #[test]
     fn what_a_client_would_panic_on_is_an_error_here() {
         for bad in ["", "a\r\nEvil: 1", "a\n", " a", "a\u{0}", "a\u{7f}"] {
-            assert_eq!(build_headers(&event(), bad), Err(HeaderError::Value { name: CIM_SOURCE.to_owned() }), "{bad:?}");
+            assert_eq!(
+                build_headers(&event(), bad),
+                Err(HeaderError::Value { name: CIM_SOURCE.to_owned() }),
+                "{bad:?}"
+            );
         }
         for bad in ["", "a b", "a:b", "a\r\n", "é"] {
             assert!(Headers::default().push(bad, "x").is_err(), "{bad:?}");

@@ -5,7 +5,13 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
-    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::unreachable
+    )
 )]
 
 extern crate alloc;
@@ -21,21 +27,21 @@ pub mod secret;
 pub mod time;
 
 // What an event looks like on NATS, as plain data.
-pub mod subjects;
 pub mod headers;
 pub mod roles;
 pub mod stream;
+pub mod subjects;
 
 // Facts about entities, and the state folded from them.
 pub mod context;
-pub mod event;
 pub mod envelope;
+pub mod event;
 pub mod registry;
 pub mod rules;
 
 // What somebody wants.
-pub mod draft;
 pub mod command;
+pub mod draft;
 
 // What is confirmed and pending, and the machine that brings it to the stream.
 pub mod admission;

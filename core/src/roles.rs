@@ -5,7 +5,8 @@
 //! subjects by which everybody else works with them.
 
 use crate::jwt::{
-    Account, AccountLimits, Export, ExportType, Import, PermissionList, ResponseType, Scope, SigningKey, UserRights,
+    Account, AccountLimits, Export, Import, PermissionList, ResponseType, Scope, ShareKind, SigningKey,
+    UserRights,
 };
 use crate::nkey::PublicKey;
 use crate::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
@@ -127,8 +128,8 @@ impl PipelineRole {
             subscribe.push(namespace.log());
         }
         UserRights {
-            publish: PermissionList { allow: publish, deny: Vec::new() },
-            subscribe: PermissionList { allow: subscribe, deny: Vec::new() },
+            publish: PermissionList { allow: publish, ..PermissionList::default() },
+            subscribe: PermissionList { allow: subscribe, ..PermissionList::default() },
             allowed_connection_types: match self {
                 Self::Browser => alloc::vec!["WEBSOCKET".to_string()],
                 _ => Vec::new(),
@@ -173,14 +174,14 @@ pub fn inbox(user: &str) -> String {
 }
 
 /// The subjects that `KEYS` exports and `KEYS_EDGE` imports: exporter's subject, local subject, type, response type.
-fn shared(namespace: &Namespace) -> Vec<(String, String, ExportType, Option<ResponseType>)> {
+fn shared(namespace: &Namespace) -> Vec<(String, String, ShareKind, ResponseType)> {
     let mut rows = Vec::new();
     let mut api = |tail: &str, response: ResponseType| {
         rows.push((
             format!("{API_PREFIX}.{tail}"),
             format!("{EDGE_API_PREFIX}.{tail}"),
-            ExportType::Service,
-            Some(response),
+            ShareKind::Service,
+            response,
         ));
     };
     for stream in [KEYS_EVENTS, KEYS_ARCHIVE] {
@@ -189,8 +190,8 @@ fn shared(namespace: &Namespace) -> Vec<(String, String, ExportType, Option<Resp
     }
     api(&format!("STREAM.MSG.GET.{KEYS_EVENTS}"), ResponseType::Singleton);
     let events = namespace.event_pattern();
-    rows.push((events.clone(), events, ExportType::Service, Some(ResponseType::Singleton)));
-    rows.push((namespace.log(), namespace.log(), ExportType::Stream, None));
+    rows.push((events.clone(), events, ShareKind::Service, ResponseType::Singleton));
+    rows.push((namespace.log(), namespace.log(), ShareKind::Stream, ResponseType::default()));
     rows
 }
 
@@ -199,10 +200,8 @@ fn shared(namespace: &Namespace) -> Vec<(String, String, ExportType, Option<Resp
 pub fn keys_account(namespace: &Namespace, steward: PublicKey) -> Account {
     let exports = shared(namespace).into_iter().map(|(subject, _, kind, response)| Export {
         name: subject.clone(),
-        subject,
-        kind,
         response_type: response,
-        ..Export::default()
+        ..Export::new(kind, subject)
     });
     Account {
         exports: exports.collect(),
@@ -219,15 +218,18 @@ pub fn keys_account(namespace: &Namespace, steward: PublicKey) -> Account {
 
 /// `KEYS_EDGE`: no JetStream; its roles are host, auditor and browser.
 #[must_use]
-pub fn edge_account(namespace: &Namespace, keys: PublicKey, host: PublicKey, auditor: PublicKey, browser: PublicKey) -> Account {
+pub fn edge_account(
+    namespace: &Namespace,
+    keys: PublicKey,
+    host: PublicKey,
+    auditor: PublicKey,
+    browser: PublicKey,
+) -> Account {
     let imports = shared(namespace).into_iter().map(|(subject, local, kind, _)| Import {
         name: subject.clone(),
-        account: Some(keys),
         // Written only where it differs, as the Go tools do.
         local_subject: if local == subject { String::new() } else { local },
-        subject,
-        kind,
-        ..Import::default()
+        ..Import::new(kind, keys, subject)
     });
     Account {
         imports: imports.collect(),

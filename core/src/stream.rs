@@ -120,7 +120,9 @@ impl StreamConfig {
     /// this type. The duplicate window is left out for a mirror, which has none of its own.
     #[must_use]
     pub fn differences(&self, found: &StreamConfig) -> Vec<Difference> {
-        let pair = |p: &Option<(String, String)>| p.as_ref().map_or("none".to_string(), |(a, b)| format!("{a} -> {b}"));
+        let pair = |p: &Option<(String, String)>| {
+            p.as_ref().map_or("none".to_string(), |(a, b)| format!("{a} -> {b}"))
+        };
         let text = |o: &Option<String>| o.clone().unwrap_or_else(|| "none".to_string());
         let rows = [
             ("subjects", self.subjects.join(","), found.subjects.join(",")),
@@ -130,7 +132,11 @@ impl StreamConfig {
             ("max_age", nanos(self.max_age), nanos(found.max_age)),
             ("max_msg_size", self.max_msg_size.to_string(), found.max_msg_size.to_string()),
             ("max_msgs", self.max_msgs.to_string(), found.max_msgs.to_string()),
-            ("max_msgs_per_subject", self.max_msgs_per_subject.to_string(), found.max_msgs_per_subject.to_string()),
+            (
+                "max_msgs_per_subject",
+                self.max_msgs_per_subject.to_string(),
+                found.max_msgs_per_subject.to_string(),
+            ),
             ("duplicate_window", nanos(self.duplicate_window), nanos(found.duplicate_window)),
             ("allow_direct", self.allow_direct.to_string(), found.allow_direct.to_string()),
             ("allow_atomic", self.allow_atomic.to_string(), found.allow_atomic.to_string()),
@@ -145,7 +151,9 @@ impl StreamConfig {
         ];
         let mirror = self.mirror.is_some();
         rows.into_iter()
-            .filter(|(setting, expected, found)| expected != found && !(mirror && *setting == "duplicate_window"))
+            .filter(|(setting, expected, found)| {
+                expected != found && !(mirror && *setting == "duplicate_window")
+            })
             .map(|(setting, expected, found)| Difference { setting: setting.into(), expected, found })
             .collect()
     }

@@ -103,7 +103,9 @@ impl FromStr for Namespace {
 
     fn from_str(text: &str) -> Result<Self, SubjectError> {
         match text.split_once('.') {
-            Some((organization, unit)) => Ok(Self { organization: organization.parse()?, unit: unit.parse()? }),
+            Some((organization, unit)) => {
+                Ok(Self { organization: organization.parse()?, unit: unit.parse()? })
+            }
             None => Err(SubjectError::Count { expected: 2, found: text.split('.').count() }),
         }
     }
@@ -162,7 +164,9 @@ impl fmt::Display for Subject {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubjectError {
     /// A token is empty, too long, or has a character that is not a letter, digit, `-` or `_`.
-    #[error("{found:?} is no subject token: use letters, digits, '-' and '_', beginning with a letter or digit, 64 at most")]
+    #[error(
+        "{found:?} is no subject token: use letters, digits, '-' and '_', beginning with a letter or digit, 64 at most"
+    )]
     Token {
         /// The token, cut after 80 characters.
         found: String,
@@ -241,8 +245,21 @@ mod tests {
 
     #[test]
     fn anything_but_five_literal_tokens_is_refused() {
-        for bad in ["", "a", "a.b.c.d", "a.b.c.d.e.f", "a.b.c.d.", ".b.c.d.e", "a.b.*.d.e", "a.b.c.d.>", "a b.b.c.d.e",
-            "$JS.API.c.d.e", "_INBOX.b.c.d.e", "a.b.c.d.é", "a.b.c.d.e\r\n"] {
+        for bad in [
+            "",
+            "a",
+            "a.b.c.d",
+            "a.b.c.d.e.f",
+            "a.b.c.d.",
+            ".b.c.d.e",
+            "a.b.*.d.e",
+            "a.b.c.d.>",
+            "a b.b.c.d.e",
+            "$JS.API.c.d.e",
+            "_INBOX.b.c.d.e",
+            "a.b.c.d.é",
+            "a.b.c.d.e\r\n",
+        ] {
             assert!(bad.parse::<Subject>().is_err(), "{bad:?}");
         }
         for bad in ["", "a", "a.b.c", "a.", "$JS.API"] {

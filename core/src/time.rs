@@ -103,7 +103,8 @@ mod tests {
         let time = Timestamp::from_millis(1_795_423_807_042).unwrap();
         assert_eq!(time.to_string(), "2026-11-23T08:50:07.042Z");
         assert_eq!("2026-11-23T08:50:07.042Z".parse(), Ok(time));
-        for other in ["2026-11-23T08:50:07Z", "2026-11-23T08:50:07.042+00:00", "2026-11-23 08:50:07.042Z", ""] {
+        for other in ["2026-11-23T08:50:07Z", "2026-11-23T08:50:07.042+00:00", "2026-11-23 08:50:07.042Z", ""]
+        {
             assert_eq!(other.parse::<Timestamp>(), Err(TimeError::Format), "{other}");
         }
         assert!(Timestamp::from_millis(-1).is_err() && Timestamp::from_millis(LAST + 1).is_err());

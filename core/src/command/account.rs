@@ -14,7 +14,9 @@ use alloc::vec::Vec;
 pub(super) fn scope(name: &str, context: &Context, registry: &RegistryId, scope: &mut Vec<Lookup>) {
     scope.push(Lookup::Name { parent: registry.operator, name: String::from(name) });
     for key in &context.keys {
-        scope.extend([EntityId::Account(*key), EntityId::Key(*key), EntityId::Operator(*key)].map(Lookup::Entity));
+        scope.extend(
+            [EntityId::Account(*key), EntityId::Key(*key), EntityId::Operator(*key)].map(Lookup::Entity),
+        );
     }
 }
 

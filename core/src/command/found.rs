@@ -34,7 +34,9 @@ const NAMES: [&str; 3] = [roles::SYSTEM_ACCOUNT, roles::KEYS_ACCOUNT, roles::EDG
 pub(super) fn scope(context: &Context, registry: &RegistryId, scope: &mut Vec<Lookup>) {
     scope.extend(NAMES.map(|name| Lookup::Name { parent: registry.operator, name: String::from(name) }));
     for key in &context.keys {
-        scope.extend([EntityId::Account(*key), EntityId::Key(*key), EntityId::Operator(*key)].map(Lookup::Entity));
+        scope.extend(
+            [EntityId::Account(*key), EntityId::Key(*key), EntityId::Operator(*key)].map(Lookup::Entity),
+        );
     }
 }
 
@@ -43,7 +45,8 @@ pub(super) fn decide(plan: &mut Plan<'_>, name: &str) -> Result<(), Rejection> {
     for (place, slot) in keys.iter_mut().enumerate() {
         *slot = plan.key(place)?;
     }
-    let [operator, signing, system, system_signing, resolver, keys, steward, edge, host, auditor, browser] = keys;
+    let [operator, signing, system, system_signing, resolver, keys, steward, edge, host, auditor, browser] =
+        keys;
     let namespace = plan.facts.registry().namespace.clone();
 
     let body = Operator {
@@ -74,7 +77,13 @@ pub(super) fn decide(plan: &mut Plan<'_>, name: &str) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn create(plan: &mut Plan<'_>, key: PublicKey, issuer: PublicKey, name: &str, body: Account) -> Result<(), Rejection> {
+fn create(
+    plan: &mut Plan<'_>,
+    key: PublicKey,
+    issuer: PublicKey,
+    name: &str,
+    body: Account,
+) -> Result<(), Rejection> {
     let claims = plan.first(key, issuer, name, Body::Account(Box::new(body)));
     plan.issue(Fact::AccountCreated, &claims, None)
 }

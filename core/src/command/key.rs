@@ -14,7 +14,9 @@ use alloc::vec::Vec;
 pub(super) fn scope_generate(owner: Option<PublicKey>, context: &Context, scope: &mut Vec<Lookup>) {
     scope.extend(owner.map(|owner| Lookup::Entity(owner_id(owner))));
     for key in &context.keys {
-        scope.extend([EntityId::Key(*key), EntityId::Account(*key), EntityId::Operator(*key)].map(Lookup::Entity));
+        scope.extend(
+            [EntityId::Key(*key), EntityId::Account(*key), EntityId::Operator(*key)].map(Lookup::Entity),
+        );
     }
 }
 
@@ -55,7 +57,11 @@ pub(super) fn decide_generate(
     })
 }
 
-pub(super) fn decide_revoke(plan: &mut Plan<'_>, key: PublicKey, owner: Option<PublicKey>) -> Result<(), Rejection> {
+pub(super) fn decide_revoke(
+    plan: &mut Plan<'_>,
+    key: PublicKey,
+    owner: Option<PublicKey>,
+) -> Result<(), Rejection> {
     if key == plan.facts.registry().operator {
         return Err(Rejection::OperatorIdentity { key });
     }
@@ -66,7 +72,9 @@ pub(super) fn decide_revoke(plan: &mut Plan<'_>, key: PublicKey, owner: Option<P
         return super::user::decide_revoke(plan, account, key);
     }
     let id = EntityId::Key(key);
-    let Some(Entity::Key(entity)) = plan.facts.entity(id)? else { return Err(Violation::Unknown { id }.into()) };
+    let Some(Entity::Key(entity)) = plan.facts.entity(id)? else {
+        return Err(Violation::Unknown { id }.into());
+    };
     if let Some(at) = entity.revoked_at {
         return Err(Violation::AlreadyRevoked { id, at }.into());
     }
@@ -87,7 +95,11 @@ pub(super) fn decide_revoke(plan: &mut Plan<'_>, key: PublicKey, owner: Option<P
 }
 
 /// Issues the owner's token anew with other signing keys.
-fn change_signing_keys(plan: &mut Plan<'_>, owner: PublicKey, change: impl FnOnce(&mut Body)) -> Result<(), Rejection> {
+fn change_signing_keys(
+    plan: &mut Plan<'_>,
+    owner: PublicKey,
+    change: impl FnOnce(&mut Body),
+) -> Result<(), Rejection> {
     let id = owner_id(owner);
     let token: &Issued = match plan.facts.entity(id)?.and_then(Entity::token) {
         Some(token) => token,

@@ -7,6 +7,7 @@ mod plan;
 mod rejection;
 mod user;
 
+pub use found::KEYS as FOUNDING_KEYS;
 pub use rejection::Rejection;
 
 use crate::context::Context;
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
     /// Found a registry: operator, system account, and the pipeline's two accounts with their roles.
-    /// Keys: see [`found::KEYS`].
+    /// Keys: see [`FOUNDING_KEYS`].
     FoundRegistry {
         /// The operator's name.
         name: String,

@@ -3,7 +3,7 @@
 use super::{Command, Rejection};
 use crate::context::Context;
 use crate::event::{CommandRef, Event, Fact, IssuedToken};
-use crate::jwt::{self, Body, Claims};
+use crate::jwt::{self, Body, Claims, Unknown};
 use crate::nkey::PublicKey;
 use crate::registry::{Account, Entity, EntityId, Facts, Issued, User};
 use crate::rules::Violation;
@@ -49,9 +49,15 @@ impl<'a> Plan<'a> {
     }
 
     /// Adds an event with the token that says it.
-    pub(super) fn issue(&mut self, fact: Fact, claims: &Claims, replaces: Option<&Issued>) -> Result<(), Rejection> {
+    pub(super) fn issue(
+        &mut self,
+        fact: Fact,
+        claims: &Claims,
+        replaces: Option<&Issued>,
+    ) -> Result<(), Rejection> {
         jwt::validate(claims)?;
-        let token = IssuedToken { jwt: jwt::encode(claims)?, replaces: replaces.map(Issued::id), signature: None };
+        let token =
+            IssuedToken { jwt: jwt::encode(claims)?, replaces: replaces.map(Issued::id), signature: None };
         self.add(claims.subject, fact, Some(token));
         Ok(())
     }
@@ -114,6 +120,7 @@ impl<'a> Plan<'a> {
             not_before: 0,
             subject,
             body,
+            unknown: Unknown::default(),
         }
     }
 }

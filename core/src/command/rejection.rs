@@ -39,7 +39,9 @@ pub enum Rejection {
         key: PublicKey,
     },
     /// A scoped authority gives its role's permissions and no others.
-    #[error("the signing key {key} gives its users the permissions of the role {role:?}: leave permissions out, or sign with a plain signing key")]
+    #[error(
+        "the signing key {key} gives its users the permissions of the role {role:?}: leave permissions out, or sign with a plain signing key"
+    )]
     ScopedAuthority {
         /// The scoped key.
         key: PublicKey,
@@ -53,13 +55,17 @@ pub enum Rejection {
         key: PublicKey,
     },
     /// An operator's identity key cannot be revoked.
-    #[error("{key} is the operator's identity: it cannot be revoked, for it is the root of every token. Found a new registry")]
+    #[error(
+        "{key} is the operator's identity: it cannot be revoked, for it is the root of every token. Found a new registry"
+    )]
     OperatorIdentity {
         /// The key.
         key: PublicKey,
     },
     /// An account's identity key cannot be revoked.
-    #[error("{key} is an account's identity: it cannot be revoked, for servers know the account by it. Revoke its users or signing keys")]
+    #[error(
+        "{key} is an account's identity: it cannot be revoked, for servers know the account by it. Revoke its users or signing keys"
+    )]
     AccountIdentity {
         /// The key.
         key: PublicKey,

@@ -4,7 +4,7 @@ use super::Rejection;
 use super::plan::Plan;
 use crate::context::Context;
 use crate::event::Fact;
-use crate::jwt::{Body, Claims, Grant, Scope, SigningKey, User, UserRights};
+use crate::jwt::{Body, Claims, Grant, Scope, SigningKey, Unknown, User, UserRights};
 use crate::nkey::PublicKey;
 use crate::registry::{Account, EntityId, Lookup};
 use crate::rules::Violation;
@@ -39,12 +39,15 @@ pub(super) fn decide_create(
     let owner = plan.account(account)?;
     let issuer = plan.context.authority;
     let grant = match (role(owner, issuer)?, rights) {
-        (Some(scope), Some(_)) => return Err(Rejection::ScopedAuthority { key: issuer, role: scope.role.clone() }),
+        (Some(scope), Some(_)) => {
+            return Err(Rejection::ScopedAuthority { key: issuer, role: scope.role.clone() });
+        }
         (Some(_), None) => Grant::Scoped,
         (None, Some(rights)) => Grant::Own(Box::new(rights.clone())),
         (None, None) => return Err(Rejection::NoRights { key: issuer }),
     };
-    let user = User { issuer_account: Some(account), grant, tags: tags.to_vec(), ..User::default() };
+    let user =
+        User { issuer_account: Some(account), grant, tags: tags.to_vec(), unknown: Unknown::default() };
     let claims = plan.first(plan.key(0)?, issuer, name, Body::User(user));
     let claims = Claims { expires, issued_at: after_all(owner, claims.issued_at), ..claims };
     plan.issue(Fact::UserCreated { credentials }, &claims, None)
@@ -59,10 +62,9 @@ pub(super) fn decide_permissions(
     let owner = plan.account(account)?;
     let entity = plan.user(account, user)?;
     let old = entity.token.claims();
-    if let Some(body) = old.body.as_user().filter(|body| body.grant == Grant::Scoped) {
+    if old.body.as_user().is_some_and(|body| body.grant == Grant::Scoped) {
         let role = role(owner, old.issuer).ok().flatten().map(|scope| scope.role.clone());
         let key = old.issuer;
-        let _ = body;
         return Err(Rejection::ScopedUser { user, role: role.unwrap_or_default(), key });
     }
     if let Some(scope) = role(owner, plan.context.authority)? {
@@ -89,7 +91,11 @@ pub(super) fn decide_credentials(
     plan.issue(Fact::CredentialsIssued, &claims, Some(&entity.token))
 }
 
-pub(super) fn decide_revoke(plan: &mut Plan<'_>, account: PublicKey, user: PublicKey) -> Result<(), Rejection> {
+pub(super) fn decide_revoke(
+    plan: &mut Plan<'_>,
+    account: PublicKey,
+    user: PublicKey,
+) -> Result<(), Rejection> {
     let owner = plan.account(account)?;
     let entity = plan.user(account, user)?;
     // A clock that is behind must not leave the user's newest token alive.

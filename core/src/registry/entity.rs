@@ -5,7 +5,7 @@ use crate::jwt::{Claims, TokenId, Unsigned};
 use crate::nkey::{Kind, PublicKey, Signature};
 use crate::time::Timestamp;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -332,6 +332,7 @@ pub fn evolve(entity: Option<Entity>, event: &Event) -> Option<Entity> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     #[test]
     fn ids_are_text_and_back() {

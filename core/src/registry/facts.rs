@@ -165,7 +165,9 @@ impl Facts {
         for lookup in lookups {
             match lookup {
                 Lookup::Entity(id) => facts.put_entity(*id, self.entity(*id)?.cloned()),
-                Lookup::Name { parent, name } => facts.put_name(*parent, name.clone(), self.name(*parent, name)?),
+                Lookup::Name { parent, name } => {
+                    facts.put_name(*parent, name.clone(), self.name(*parent, name)?)
+                }
                 Lookup::Command(id) => facts.put_command(*id, self.command(*id)?.cloned()),
             }
         }

@@ -127,7 +127,10 @@ fn standing(facts: &Facts, first: &Event) -> Result<Standing, Fault> {
         return Ok(Standing::Identity);
     }
     let listed = match facts.entity(EntityId::Operator(operator))? {
-        Some(entity) => entity.token().and_then(|t| t.claims().body.as_operator()).is_some_and(|o| o.signing_keys.contains(&authority)),
+        Some(entity) => entity
+            .token()
+            .and_then(|t| t.claims().body.as_operator())
+            .is_some_and(|o| o.signing_keys.contains(&authority)),
         None => return Err(Violation::NotFounded.into()),
     };
     Ok(if listed { Standing::OperatorKey } else { Standing::Issuer(authority) })
@@ -216,7 +219,9 @@ pub(crate) fn valid_label(label: &str) -> bool {
 
 fn new(entity: Option<&Entity>, id: EntityId) -> Result<(), Fault> {
     match entity {
-        Some(entity) if entity.revoked_at().is_some() => Err(Violation::KeyRevoked { key: entity.key() }.into()),
+        Some(entity) if entity.revoked_at().is_some() => {
+            Err(Violation::KeyRevoked { key: entity.key() }.into())
+        }
         Some(_) => Err(Violation::KeyTaken { id }.into()),
         None => Ok(()),
     }
@@ -264,9 +269,16 @@ fn consequence(facts: &Facts, event: &Event, command: &[Event]) -> Result<(), Fa
         },
         Fact::UserRevoked { account, revoked_at } => {
             let entity = facts.entity(EntityId::Account(*account))?;
-            let revocations = entity.and_then(Entity::token).and_then(|t| t.claims().body.as_account()).map(|a| &a.revocations);
+            let revocations = entity
+                .and_then(Entity::token)
+                .and_then(|t| t.claims().body.as_account())
+                .map(|a| &a.revocations);
             let says = revocations.and_then(|r| r.get(&alloc::string::ToString::to_string(&event.entity)));
-            if says == Some(revoked_at) { Ok(()) } else { Err(Violation::Unexplained { member: "revocations" }.into()) }
+            if says == Some(revoked_at) {
+                Ok(())
+            } else {
+                Err(Violation::Unexplained { member: "revocations" }.into())
+            }
         }
         _ => Ok(()),
     }
@@ -274,7 +286,9 @@ fn consequence(facts: &Facts, event: &Event, command: &[Event]) -> Result<(), Fa
 
 /// Whether the command issues the owner's token anew.
 fn updates(command: &[Event], owner: PublicKey) -> bool {
-    command.iter().any(|e| e.entity == owner && matches!(e.fact, Fact::OperatorUpdated | Fact::AccountUpdated))
+    command
+        .iter()
+        .any(|e| e.entity == owner && matches!(e.fact, Fact::OperatorUpdated | Fact::AccountUpdated))
 }
 
 fn lists(facts: &Facts, owner: PublicKey, key: PublicKey) -> Result<bool, Fault> {

@@ -11,10 +11,8 @@ use alloc::string::ToString;
 pub(crate) const AHEAD_LIMIT: i64 = 300;
 
 pub(super) fn check(facts: &Facts, event: &Event, command: &[Event]) -> Result<(), Fault> {
-    let wants_token = !matches!(
-        event.fact,
-        Fact::UserRevoked { .. } | Fact::KeyGenerated { .. } | Fact::KeyRevoked { .. }
-    );
+    let wants_token =
+        !matches!(event.fact, Fact::UserRevoked { .. } | Fact::KeyGenerated { .. } | Fact::KeyRevoked { .. });
     let token = match (&event.token, wants_token) {
         (None, false) => return Ok(()),
         (Some(token), true) => token,
@@ -89,7 +87,12 @@ fn check_operator(
     Ok(())
 }
 
-fn check_account(event: &Event, command: &[Event], account: &Account, before: Option<&Issued>) -> Result<(), Fault> {
+fn check_account(
+    event: &Event,
+    command: &[Event],
+    account: &Account,
+    before: Option<&Issued>,
+) -> Result<(), Fault> {
     let old = before.and_then(|token| token.claims().body.as_account());
     for (key, role) in &account.signing_keys {
         match old.and_then(|old| old.signing_keys.get(key)) {
@@ -154,7 +157,12 @@ fn check_user(
     Ok(())
 }
 
-fn within_scope(claims: &Claims, user: &User, role: &SigningKey, before: Option<&Issued>) -> Result<(), Fault> {
+fn within_scope(
+    claims: &Claims,
+    user: &User,
+    role: &SigningKey,
+    before: Option<&Issued>,
+) -> Result<(), Fault> {
     let outside = |scope: &Scope| Violation::Scope { key: claims.issuer, role: scope.role.clone() };
     let old = before.map(Issued::claims);
     let was_scoped = old.and_then(|old| old.body.as_user()).map(|old| old.grant == Grant::Scoped);
@@ -176,13 +184,15 @@ fn within_scope(claims: &Claims, user: &User, role: &SigningKey, before: Option<
 /// Values go into a template's subjects raw: a name such as `*` would widen them.
 fn literal_where_templated(scope: &Scope, claims: &Claims, user: &User) -> bool {
     let rights = &scope.template;
-    let lists = [&rights.publish.allow, &rights.publish.deny, &rights.subscribe.allow, &rights.subscribe.deny];
+    let lists =
+        [&rights.publish.allow, &rights.publish.deny, &rights.subscribe.allow, &rights.subscribe.deny];
     let uses = |what: &str| {
         lists.iter().flat_map(|list| list.iter()).any(|subject| subject.to_ascii_lowercase().contains(what))
     };
     let literal = |text: &str| jwt::subject::is_literal(text) && !text.contains('.');
     let tag_value = |tag: &str| tag.split_once(':').is_none_or(|(_, value)| literal(value));
-    (!uses("name()") || literal(&claims.name)) && (!uses("tag(") || user.tags.iter().all(|tag| tag_value(tag)))
+    (!uses("name()") || literal(&claims.name))
+        && (!uses("tag(") || user.tags.iter().all(|tag| tag_value(tag)))
 }
 
 /// The issuer is one of the operator's signing keys.
@@ -200,7 +210,9 @@ fn explained(yes: bool, member: &'static str) -> Result<(), Fault> {
 }
 
 fn granted(command: &[Event], owner: PublicKey, key: PublicKey) -> bool {
-    command.iter().any(|e| e.entity == key && matches!(e.fact, Fact::KeyGenerated { owner: Some(o), .. } if o == owner))
+    command
+        .iter()
+        .any(|e| e.entity == key && matches!(e.fact, Fact::KeyGenerated { owner: Some(o), .. } if o == owner))
 }
 
 fn ended(command: &[Event], key: PublicKey) -> bool {

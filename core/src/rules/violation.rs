@@ -117,7 +117,9 @@ pub enum Violation {
         owner: PublicKey,
     },
     /// A scoped key may only issue users of its role; permissions come from the scope.
-    #[error("outside the scope of {key} (role {role:?}): its permissions come from the account's signing key")]
+    #[error(
+        "outside the scope of {key} (role {role:?}): its permissions come from the account's signing key"
+    )]
     Scope {
         /// The scoped key.
         key: PublicKey,

@@ -80,10 +80,16 @@ enum State {
     Rest,
     Reading,
     Admitting(Box<Caught>),
-    PersistingRead { progress: Box<Progress>, more: bool },
+    PersistingRead {
+        progress: Box<Progress>,
+        more: bool,
+    },
     Loading(Box<Pass>),
     Checking(Box<Pass>, Vec<Work>),
-    PersistingPass { redecide: Vec<Uuid>, again: bool },
+    PersistingPass {
+        redecide: Vec<Uuid>,
+        again: bool,
+    },
     Redeciding(Vec<Uuid>),
     Sending(Box<Batch>),
     PersistingAck(Box<Progress>),
@@ -175,7 +181,9 @@ impl Machine {
             }
             (State::Rest, Input::Tick) => self.read(),
             (State::Reading, Input::Read(read)) => self.take_read(read),
-            (State::Reading, Input::ReadFailed(failure)) => self.follow(patience::after_failure(&failure), &moment, None),
+            (State::Reading, Input::ReadFailed(failure)) => {
+                self.follow(patience::after_failure(&failure), &moment, None)
+            }
             (State::Admitting(caught), Input::Facts { facts, own }) => self.admit(*caught, facts, &own),
             (State::PersistingRead { progress, more }, Input::Persisted(outcome)) => {
                 self.after_read(*progress, more, outcome)
@@ -184,7 +192,9 @@ impl Machine {
                 let works = commands.into_iter().map(|pending| Work::new(pending, &self.registry)).collect();
                 self.take_loaded(Pass { more, revision, held_revocations, ..*pass }, works)
             }
-            (State::Checking(pass, works), Input::Facts { facts, .. }) => self.check(*pass, works, facts, &moment),
+            (State::Checking(pass, works), Input::Facts { facts, .. }) => {
+                self.check(*pass, works, facts, &moment)
+            }
             (State::PersistingPass { redecide, again }, Input::Persisted(outcome)) => match outcome {
                 Persisted::Ok => {
                     self.progress.recheck_due = again && self.progress.recheck_due;
@@ -268,11 +278,17 @@ impl Machine {
         let differences = self.expected.differences(&info.config);
         if !differences.is_empty() {
             let all: Vec<String> = differences.iter().map(ToString::to_string).collect();
-            return Err(named("stream-settings", format!("stream {}: {}", info.identity.name, all.join("; "))));
+            return Err(named(
+                "stream-settings",
+                format!("stream {}: {}", info.identity.name, all.join("; ")),
+            ));
         }
         let head = self.progress.head;
         if info.last < head {
-            let text = format!("the stream ends at {} and had come to {head}: confirmed events were lost", info.last);
+            let text = format!(
+                "the stream ends at {} and had come to {head}: confirmed events were lost",
+                info.last
+            );
             return Err(named("stream-regressed", text));
         }
         if !self.known && head > 0 {
@@ -508,7 +524,8 @@ impl Machine {
         let name = self.progress.stream.as_ref().map(|stream| stream.name.as_str());
         if let Reply::Ack { stream, sequence, duplicate } = reply {
             if name != Some(stream) {
-                let text = format!("the stream {stream} answered to a publish for {}", name.unwrap_or("ours"));
+                let text =
+                    format!("the stream {stream} answered to a publish for {}", name.unwrap_or("ours"));
                 return self.block(named("stream-settings", text));
             }
             if *sequence == expected && !*duplicate || *duplicate && self.trusts_duplicate() {
@@ -559,7 +576,8 @@ impl Machine {
                 ]));
             }
         }
-        let progress = Progress { head, head_digest: digest, assembler: Assembler::default(), ..self.progress.clone() };
+        let progress =
+            Progress { head, head_digest: digest, assembler: Assembler::default(), ..self.progress.clone() };
         persist.progress = progress.clone();
         persist.entities = batch.entities;
         persist.overlay = Overlay::Settle { position };
@@ -588,7 +606,10 @@ impl Machine {
                     return self.rest(patience::pause(moment));
                 }
                 self.odd = 0;
-                self.hold(command_id, named("server-refuses", format!("the server refuses it with error {code}")))
+                self.hold(
+                    command_id,
+                    named("server-refuses", format!("the server refuses it with error {code}")),
+                )
             }
             (Next::Hold(reason), None) => self.wait(reason, moment),
             (Next::Odd(code), None) => self.wait(named("api", format!("error {code}")), moment),
@@ -704,7 +725,9 @@ enum Mine {
 }
 
 fn ours(own: &[Own], admitted: &Recorded) -> Mine {
-    let Some(mine) = own.iter().find(|own| own.command_id == admitted.command_id) else { return Mine::Other(None) };
+    let Some(mine) = own.iter().find(|own| own.command_id == admitted.command_id) else {
+        return Mine::Other(None);
+    };
     if mine.draft_hash == admitted.draft_hash {
         return Mine::Confirmed { position: mine.position };
     }
@@ -751,12 +774,17 @@ fn unreachable_reason() -> Reason {
 }
 
 fn gap(head: u64, found: u64) -> Reason {
-    let text = format!("the stream has forgotten what came after {head} (next is {found}): read it from KEYS_ARCHIVE");
+    let text = format!(
+        "the stream has forgotten what came after {head} (next is {found}): read it from KEYS_ARCHIVE"
+    );
     named("history-missing", text)
 }
 
 fn too_old(found: Option<(u32, u32, u32)>) -> Reason {
     let (a, b, c) = found.unwrap_or_default();
     let (x, y, z) = SERVER_FLOOR;
-    named("server-too-old", format!("the server is {a}.{b}.{c}: appending needs nats-server {x}.{y}.{z} or newer"))
+    named(
+        "server-too-old",
+        format!("the server is {a}.{b}.{c}: appending needs nats-server {x}.{y}.{z} or newer"),
+    )
 }

@@ -6,7 +6,8 @@ mod patience;
 mod recheck;
 
 pub use contract::{
-    Failure, Input, Moment, Outgoing, Output, Overlay, Persist, Persisted, Read, Reply, Send, Status, StreamInfo,
+    Failure, Input, Moment, Outgoing, Output, Overlay, Persist, Persisted, Read, Reply, Send, Status,
+    StreamInfo,
 };
 #[cfg(feature = "planted-bugs")]
 pub use machine::Bug;

@@ -53,7 +53,12 @@ fn reason(code: &str, text: String) -> Reason {
 }
 
 fn old_or_wrong(code: u32) -> Reason {
-    reason("stream-settings", format!("the server refuses to append ({code}): the stream lacks a setting or is another one; compare its settings"))
+    reason(
+        "stream-settings",
+        format!(
+            "the server refuses to append ({code}): the stream lacks a setting or is another one; compare its settings"
+        ),
+    )
 }
 
 /// Judges the answer to a publish by its number.
@@ -68,9 +73,10 @@ pub(super) fn after_reply(reply: &Reply) -> Next {
             10054 | 10097 => {
                 Next::Hold(reason("too-large", format!("the server refuses a message of this size ({code})")))
             }
-            10002 | 10047 | 10023 | 10028 | 10077 | 429 => {
-                Next::Wait(reason("resources", format!("the server is out of resources ({code}): see its disk and the account's limits")))
-            }
+            10002 | 10047 | 10023 | 10028 | 10077 | 429 => Next::Wait(reason(
+                "resources",
+                format!("the server is out of resources ({code}): see its disk and the account's limits"),
+            )),
             other => Next::Odd(*other),
         },
         Reply::NoResponders => Next::Wait(unavailable()),
@@ -83,29 +89,47 @@ pub(super) fn after_reply(reply: &Reply) -> Next {
 /// Judges why a read could not be done.
 pub(super) fn after_failure(failure: &Failure) -> Next {
     match failure {
-        Failure::Unreachable => {
-            Next::Reconnect(reason("unreachable", "the server cannot be reached or does not answer".to_string()))
-        }
+        Failure::Unreachable => Next::Reconnect(reason(
+            "unreachable",
+            "the server cannot be reached or does not answer".to_string(),
+        )),
         Failure::NoResponders => Next::Wait(unavailable()),
         Failure::StreamMissing | Failure::Code { code: 10059 } => Next::Block(missing()),
         Failure::Permission { subject } => Next::Block(permission(subject)),
         Failure::Authorization { reason } => Next::Block(authorization(reason)),
-        Failure::Code { code } => Next::Wait(reason("api", format!("the JetStream API answers with error {code}"))),
+        Failure::Code { code } => {
+            Next::Wait(reason("api", format!("the JetStream API answers with error {code}")))
+        }
     }
 }
 
 fn unavailable() -> Reason {
-    reason("no-responders", "nobody answers: the stream has no leader, or JetStream is off for this account".to_string())
+    reason(
+        "no-responders",
+        "nobody answers: the stream has no leader, or JetStream is off for this account".to_string(),
+    )
 }
 
 fn missing() -> Reason {
-    reason("stream-missing", "the stream does not exist: the steward creates it (cim-keys up, or sync with the steward's creds)".to_string())
+    reason(
+        "stream-missing",
+        "the stream does not exist: the steward creates it (cim-keys up, or sync with the steward's creds)"
+            .to_string(),
+    )
 }
 
 fn permission(subject: &str) -> Reason {
-    reason("permission", format!("not permitted: {subject}; use creds whose role allows it (cim-keys access renew)"))
+    reason(
+        "permission",
+        format!("not permitted: {subject}; use creds whose role allows it (cim-keys access renew)"),
+    )
 }
 
 fn authorization(text: &str) -> Reason {
-    reason("authorization", format!("the server refuses the creds ({text}): renew them (cim-keys access renew), or push the account"))
+    reason(
+        "authorization",
+        format!(
+            "the server refuses the creds ({text}): renew them (cim-keys access renew), or push the account"
+        ),
+    )
 }

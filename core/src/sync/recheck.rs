@@ -57,7 +57,10 @@ impl Work {
             match decide(&seen, &self.pending.command, &self.pending.context) {
                 Ok(draft) if draft.hash() == self.pending.draft_hash => {}
                 Ok(_) => {
-                    return Ok(hold("facts-changed", "what it was decided on has changed, and it would be another command now"));
+                    return Ok(hold(
+                        "facts-changed",
+                        "what it was decided on has changed, and it would be another command now",
+                    ));
                 }
                 Err(crate::command::Rejection::Missing(missing)) => return Err(missing),
                 Err(rejection) => return Ok(hold(rejection.code(), &rejection.to_string())),
@@ -70,9 +73,7 @@ impl Work {
                 Ok(Verdict::Stands { facts_hash, changed })
             }
             Err(Fault::Missing(missing)) => Err(missing),
-            Err(Fault::Violation(_)) if skip => {
-                Ok(Verdict::Stands { facts_hash, changed: BTreeSet::new() })
-            }
+            Err(Fault::Violation(_)) if skip => Ok(Verdict::Stands { facts_hash, changed: BTreeSet::new() }),
             Err(Fault::Violation(violation)) => Ok(hold(violation.code(), &violation.to_string())),
         }
     }
