@@ -20,6 +20,9 @@ pub(super) fn check(facts: &Facts, event: &Event, command: &[Event]) -> Result<(
     };
     let claims = token.jwt.claims();
     validate(claims).map_err(Violation::Claims)?;
+    if claims.name.is_empty() {
+        return Err(Violation::NoName.into());
+    }
     if claims.subject != event.entity {
         return Err(Violation::Token { member: "sub" }.into());
     }

@@ -79,6 +79,9 @@ pub enum Violation {
         /// By whom.
         holder: EntityId,
     },
+    /// Accounts, users and operators have names.
+    #[error("a name is needed")]
+    NoName,
     /// An empty, long or unprintable label.
     #[error("a label is 1 to 128 bytes of text without control characters")]
     Label,
@@ -159,6 +162,7 @@ impl Violation {
             Self::KeyRevoked { .. } => "key-revoked",
             Self::AlreadyRevoked { .. } => "already-revoked",
             Self::NameTaken { .. } => "name-taken",
+            Self::NoName => "no-name",
             Self::Label => "label",
             Self::OwnerKind { .. } => "owner-kind",
             Self::NoToken => "no-token",

@@ -1,0 +1,191 @@
+//! A registry in memory with its keys: given / when / then for decisions and admission.
+#![allow(dead_code, unreachable_pub)]
+
+use cim_keys_core::admission::{Assembler, Group, StoredMessage};
+use cim_keys_core::command::{Command, Rejection, decide};
+use cim_keys_core::context::{Context, RegistryId};
+use cim_keys_core::draft::{Decision, Draft};
+use cim_keys_core::envelope::Envelope;
+use cim_keys_core::jwt::UserRights;
+use cim_keys_core::nkey::{KeyPair, Kind, PublicKey, Signature};
+use cim_keys_core::registry::{Entity, EntityId, Facts, Registry};
+use cim_keys_core::subjects::Namespace;
+use cim_keys_core::time::Timestamp;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+pub struct Lab {
+    pub registry: Registry,
+    pub keys: BTreeMap<PublicKey, KeyPair>,
+    pub now: i64,
+    pub drawn: u8,
+    pub commands: u128,
+    pub sequence: u64,
+    pub stream: Vec<StoredMessage>,
+    pub assembler: Assembler,
+    pub founding: Vec<PublicKey>,
+}
+
+/// Places of the founding's keys.
+pub const OPERATOR: usize = 0;
+pub const OPERATOR_SIGNING: usize = 1;
+pub const EDGE: usize = 7;
+pub const HOST_ROLE: usize = 8;
+
+impl Lab {
+    pub fn empty() -> Self {
+        let operator = KeyPair::from_entropy(Kind::Operator, [200; 32]);
+        let id = RegistryId { operator: operator.public_key(), namespace: Namespace::default() };
+        Self {
+            registry: Registry::new(id),
+            keys: BTreeMap::from([(operator.public_key(), operator)]),
+            now: 1_795_423_807_000,
+            drawn: 0,
+            commands: 0,
+            sequence: 0,
+            stream: Vec::new(),
+            assembler: Assembler::default(),
+            founding: Vec::new(),
+        }
+    }
+
+    pub fn founded() -> Self {
+        let mut lab = Self::empty();
+        let command = Command::FoundRegistry { name: "Test".into() };
+        let mut keys = lab.draw(&command.keys()[1..]);
+        keys.insert(0, lab.registry.id().operator);
+        let context = lab.context(keys[0], keys.clone());
+        lab.founding = keys;
+        let decision = lab.decide(&command, &context).unwrap();
+        lab.publish(&decision).unwrap();
+        lab
+    }
+
+    pub fn draw(&mut self, kinds: &[Kind]) -> Vec<PublicKey> {
+        let mut drawn = Vec::new();
+        for kind in kinds {
+            self.drawn += 1;
+            let pair = KeyPair::from_entropy(*kind, [self.drawn; 32]);
+            drawn.push(pair.public_key());
+            self.keys.insert(pair.public_key(), pair);
+        }
+        drawn
+    }
+
+    pub fn context(&mut self, authority: PublicKey, keys: Vec<PublicKey>) -> Context {
+        self.commands += 1;
+        self.now += 1000;
+        let command_id = Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0000 + self.commands);
+        Context {
+            now: Timestamp::from_millis(self.now).unwrap(),
+            command_id,
+            attempt: 1,
+            correlation_id: command_id,
+            causation_id: command_id,
+            actor: "lab".parse().unwrap(),
+            authority,
+            keys,
+        }
+    }
+
+    pub fn facts(&self, command: &Command, context: &Context) -> Facts {
+        self.registry.facts(&command.scope(context, self.registry.id()), true)
+    }
+
+    pub fn draft(&self, command: &Command, context: &Context) -> Result<Draft, Rejection> {
+        decide(&self.facts(command, context), command, context)
+    }
+
+    pub fn sign(&self, draft: Draft) -> Decision {
+        let signatures: Vec<Signature> = draft
+            .requests()
+            .iter()
+            .map(|request| self.keys[&request.public_key].sign(&request.bytes).unwrap())
+            .collect();
+        draft.complete(&signatures).unwrap()
+    }
+
+    pub fn decide(&self, command: &Command, context: &Context) -> Result<Decision, Rejection> {
+        Ok(self.sign(self.draft(command, context)?))
+    }
+
+    /// Decides, signs and publishes; new keys are drawn.
+    pub fn run(&mut self, command: Command, authority: PublicKey) -> Result<Vec<PublicKey>, Rejection> {
+        let keys = self.draw(&command.keys());
+        let context = self.context(authority, keys.clone());
+        let decision = self.decide(&command, &context)?;
+        self.publish(&decision).unwrap();
+        Ok(keys)
+    }
+
+    /// Appends the messages and reads them back. The error is the first anomaly's code.
+    pub fn publish(&mut self, decision: &Decision) -> Result<(), String> {
+        self.append(&decision.envelopes)
+    }
+
+    pub fn append(&mut self, envelopes: &[Envelope]) -> Result<(), String> {
+        let mut outcome = Ok(());
+        for envelope in envelopes {
+            let read =
+                self.read(envelope.subject.as_str(), envelope.headers.clone(), envelope.payload.clone());
+            outcome = outcome.and(read);
+        }
+        outcome
+    }
+
+    pub fn read(
+        &mut self,
+        subject: &str,
+        headers: cim_keys_core::headers::Headers,
+        payload: Vec<u8>,
+    ) -> Result<(), String> {
+        self.sequence += 1;
+        let message = StoredMessage { sequence: self.sequence, subject: subject.into(), headers, payload };
+        self.stream.push(message.clone());
+        let mut outcome = Ok(());
+        for group in self.assembler.push(message) {
+            match group {
+                Group::Anomaly(anomaly) => outcome = Err(anomaly.reason.code),
+                Group::Command(complete) => {
+                    let mut facts = self.registry.facts(&complete.scope(), false);
+                    match complete.admit(&mut facts).unwrap() {
+                        Ok(admitted) => {
+                            for id in &admitted.changed {
+                                self.registry.put(facts.entity(*id).unwrap().unwrap().clone());
+                            }
+                            self.registry.record(admitted.recorded);
+                        }
+                        Err(anomaly) => outcome = Err(anomaly.reason.code),
+                    }
+                }
+            }
+        }
+        outcome
+    }
+
+    pub fn entity(&self, id: EntityId) -> Option<Entity> {
+        self.registry.entities().find(|entity| entity.id() == id).cloned()
+    }
+
+    /// An account with a plain signing key: `(account, signing key)`.
+    pub fn account(&mut self, name: &str) -> (PublicKey, PublicKey) {
+        let command = Command::CreateAccount { name: name.into(), limits: Default::default() };
+        let keys = self.run(command, self.founding[OPERATOR_SIGNING]).unwrap();
+        (keys[0], keys[1])
+    }
+
+    pub fn user(&mut self, account: (PublicKey, PublicKey), name: &str) -> Result<PublicKey, Rejection> {
+        self.run(create_user(account.0, name), account.1).map(|keys| keys[0])
+    }
+}
+
+pub fn create_user(account: PublicKey, name: &str) -> Command {
+    Command::CreateUser {
+        account,
+        name: name.into(),
+        rights: Some(UserRights::default()),
+        expires: 0,
+        tags: Vec::new(),
+        credentials: true,
+    }
+}
