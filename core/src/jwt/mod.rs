@@ -31,3 +31,6 @@ pub use token::{MAX_TOKEN_BYTES, Token, TokenId, TokenIdError, Unsigned};
 pub use user::{Grant, User};
 pub use validate::{validate, validate_user};
 pub use wire::Unknown;
+
+#[cfg(test)]
+mod tests;
