@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::draft::{authority_message, draft_hash};
 use crate::envelope::{self, OpenError, Opened};
-use crate::event::Event;
+use crate::event::{Event, Fact};
 use crate::headers::Headers;
 use crate::nkey::PublicKey;
 use crate::registry::{EntityId, Facts, Lookup, Missing, Recorded};
@@ -113,6 +113,11 @@ impl Assembler {
             return groups;
         }
         let last = opened.event.is_last();
+        if last && self.unfinished.is_empty() {
+            let (first, last) = (message.sequence, message.sequence);
+            groups.push(Group::Command(Complete { first, last, opened: alloc::vec![opened] }));
+            return groups;
+        }
         self.unfinished.push(message);
         if last {
             let messages = core::mem::take(&mut self.unfinished);
@@ -191,6 +196,13 @@ impl Complete {
     #[must_use]
     pub fn command_id(&self) -> Option<uuid::Uuid> {
         self.opened.first().map(|opened| opened.event.command.id)
+    }
+
+    /// The registry that the command founds, where it founds one.
+    #[must_use]
+    pub fn founds(&self) -> Option<PublicKey> {
+        let first = self.opened.first().filter(|opened| opened.event.fact == Fact::OperatorCreated)?;
+        Some(first.event.registry)
     }
 
     /// Admits the command and folds it into `facts`, or says why not and leaves them alone.

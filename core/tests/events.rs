@@ -20,7 +20,8 @@ fn story() -> Lab {
     let publish = PermissionList { allow: vec!["orders.>".into()], ..Default::default() };
     let rights = UserRights { publish, ..Default::default() };
     lab.run(Command::SetPermissions { account: app.0, user: alice, rights: rights.clone() }, app.1).unwrap();
-    lab.run(Command::GenerateCredentials { account: app.0, user: alice, expires: 4_102_444_800 }, app.1).unwrap();
+    lab.run(Command::GenerateCredentials { account: app.0, user: alice, expires: 4_102_444_800 }, app.1)
+        .unwrap();
     let role = Role { name: "svc".into(), template: rights };
     let scoped = Command::GenerateKey {
         kind: Kind::Account,
@@ -63,7 +64,8 @@ fn written() -> String {
         writeln!(text, "token {} {token}", entity.id()).unwrap();
         let token = Token::parse(&token).unwrap();
         if let (Some(_), Some(key)) = (token.claims().body.as_user(), lab.keys.get(&entity.key())) {
-            writeln!(text, "creds {}\n{}", entity.id(), creds::format(&token, key).unwrap().expose()).unwrap();
+            writeln!(text, "creds {}\n{}", entity.id(), creds::format(&token, key).unwrap().expose())
+                .unwrap();
         }
     }
     text

@@ -256,7 +256,11 @@ impl Machine {
         if messages.is_empty() && self.progress.stream.is_some() {
             return self.walk();
         }
-        let scopes: BTreeSet<Lookup> = groups.iter().filter_map(whole).flat_map(Complete::scope).collect();
+        let mut scopes: BTreeSet<Lookup> =
+            groups.iter().filter_map(whole).flat_map(Complete::scope).collect();
+        if !scopes.is_empty() {
+            scopes.insert(Lookup::Entity(self.operator()));
+        }
         let caught = Caught { progress, groups, messages, more };
         if scopes.is_empty() {
             let facts = Facts::new(self.registry.clone());
@@ -322,6 +326,7 @@ impl Machine {
                 }
                 Group::Command(complete) => complete,
             };
+            let founds = complete.founds();
             match complete.admit(&mut facts) {
                 Ok(Ok(admitted)) => {
                     changed.extend(admitted.changed);
@@ -338,7 +343,14 @@ impl Machine {
                     }
                     persist.recorded.push(admitted.recorded);
                 }
-                Ok(Err(anomaly)) => persist.anomalies.push(anomaly),
+                Ok(Err(anomaly)) => {
+                    // One stream is one registry: the first that is founded on it.
+                    let foreign = founds.filter(|_| anomaly.reason.code == "foreign-registry");
+                    if let (Some(found), Ok(None)) = (foreign, facts.entity(self.operator())) {
+                        return self.block(foreign_registry(found));
+                    }
+                    persist.anomalies.push(anomaly);
+                }
                 Err(missing) => return self.block(incomplete(&missing)),
             }
         }
@@ -349,6 +361,10 @@ impl Machine {
         persist.progress = progress.clone();
         self.state = State::PersistingRead { progress: Box::new(progress), more };
         alloc::vec![Output::Persist(Box::new(persist))]
+    }
+
+    fn operator(&self) -> EntityId {
+        EntityId::Operator(self.registry.operator)
     }
 
     fn after_read(&mut self, progress: Progress, more: bool, outcome: Persisted) -> Vec<Output> {
@@ -763,6 +779,13 @@ fn entities(facts: &Facts, changed: &BTreeSet<EntityId>) -> Vec<Entity> {
 
 fn named(code: &str, text: String) -> Reason {
     Reason { code: code.to_string(), text }
+}
+
+fn foreign_registry(found: crate::nkey::PublicKey) -> Reason {
+    let text = format!(
+        "the stream belongs to the registry {found}: one stream holds one registry, use another server or account"
+    );
+    named("stream-foreign", text)
 }
 
 fn incomplete(missing: &Missing) -> Reason {
