@@ -1,0 +1,71 @@
+//! What an event looks like on NATS: subjects, headers, roles, stream, context, event, envelope.
+
+use std::str::FromStr;
+
+use cim_keys_core::context::{self, Actor, Context, RegistryId};
+use cim_keys_core::envelope;
+use cim_keys_core::headers::{CimEvent, Headers, build_headers};
+use cim_keys_core::nkey::{PublicKey, Signature};
+use cim_keys_core::roles::{self, PipelineRole};
+use cim_keys_core::stream::{StreamConfig, keys_archive_stream_config, keys_events_stream_config};
+use cim_keys_core::subjects::{Namespace, Subject, Token};
+use cim_keys_core::time::Timestamp;
+use uuid::Uuid;
+
+use crate::{exports, shown};
+
+exports! {
+    subjects_token(text: String) { shown(Token::from_str(&text)?) }
+    subjects_subject(text: String) { Subject::from_str(&text)? }
+    subjects_namespace(text: String) {
+        let namespace = Namespace::from_str(&text)?;
+        let user_created = namespace.subject("user", "created");
+        (user_created, namespace.events(), namespace.event_pattern(), namespace.log())
+    }
+
+    headers_build(event: CimEvent, source: String) { build_headers(&event, &source)? }
+    headers_push(headers: Headers, name: String, value: String) {
+        let mut headers = headers;
+        headers.push(&name, &value)?;
+        headers
+    }
+    headers_received(list: Vec<(String, String)>, name: String) {
+        let headers = Headers::received(list);
+        (headers.only(&name).map(str::to_owned), headers.count(&name))
+    }
+
+    roles_template(role: String, namespace: Namespace, user: String) {
+        (shown(PipelineRole::from_str(&role)?.template(&namespace)), roles::inbox(&user))
+    }
+    roles_accounts(namespace: Namespace, keys: [PublicKey; 5]) {
+        let [a, b, c, d, e] = keys;
+        (
+            shown(roles::keys_account(&namespace, a)),
+            shown(roles::edge_account(&namespace, b, c, d, e)),
+            shown(roles::system_account(&namespace, a, b)),
+        )
+    }
+
+    stream_config(namespace: Namespace) {
+        (keys_events_stream_config(&namespace), keys_archive_stream_config(&namespace))
+    }
+    stream_differences(expected: StreamConfig, found: StreamConfig) { expected.differences(&found) }
+
+    context_actor(text: String) { Actor::from_str(&text)? }
+    context_event_id(context: Context, index: u32) { context.event_id(index) }
+    context_event_id_of(now: Timestamp, command_id: Uuid, attempt: u32, index: u32) {
+        context::event_id(now, command_id, attempt, index)
+    }
+
+    envelope_decode(subject: String, headers: Headers, payload: String) {
+        shown(envelope::decode(&subject, &headers, payload.as_bytes())?)
+    }
+    envelope_encode(subject: String, headers: Headers, payload: String, registry: RegistryId) {
+        let event = envelope::decode(&subject, &headers, payload.as_bytes())?.event;
+        let draft = envelope::encode_draft(&event);
+        (envelope::subject_of(&event, &registry), envelope::headers_of(&event)?, String::from_utf8(draft)?)
+    }
+    envelope_complete(draft: String, signatures: Vec<Signature>) {
+        String::from_utf8(envelope::complete(draft.as_bytes(), &signatures))?
+    }
+}
