@@ -74,10 +74,10 @@ pub fn of_source(room: &str, source: &str) -> BTreeSet<String> {
             test = true;
         } else if !line.starts_with([' ', '#', '/', ')']) && !line.is_empty() {
             inside = item(line, room);
-            if let Inside::Parser(name) = &inside {
-                if !test {
-                    found.insert(format!("{room}::{name}"));
-                }
+            if let Inside::Parser(name) = &inside
+                && !test
+            {
+                found.insert(format!("{room}::{name}"));
             }
             if test && line.ends_with(';') {
                 test = false;

@@ -14,7 +14,12 @@ fn draft(state: State, command: &Command, context: &Context, registry: &Registry
     Ok(decide(&facts, command, context)?)
 }
 
-fn decided(state: State, command: &Command, context: &Context, registry: &RegistryId) -> Result<String, Failed> {
+fn decided(
+    state: State,
+    command: &Command,
+    context: &Context,
+    registry: &RegistryId,
+) -> Result<String, Failed> {
     draft(state, command, context, registry).map(shown)
 }
 
@@ -47,7 +52,8 @@ exports! {
         (command.hash(), command.scope(&context, &registry), keys)
     }
     command_decide(state: State, command: Command, context: Context, registry: RegistryId) {
-        let draft = draft(state, &command, &context, &registry)?;
+        let facts = state.registry().facts(&command.scope(&context, &registry), true);
+        let draft = decide(&facts, &command, &context)?;
         (draft.hash(), shown(draft.requests()))
     }
     draft_complete(

@@ -2,15 +2,15 @@
 
 use std::str::FromStr;
 
+use cim_keys_core::creds;
 use cim_keys_core::digest::Digest;
 use cim_keys_core::jwt::{
-    self, AccountLimits, Export, Import, Json, ShareKind, Token, TokenId, Unknown, Unsigned, UserRights, subject,
-    template,
+    self, AccountLimits, Export, Import, Json, ShareKind, Token, TokenId, Unknown, Unsigned, UserRights,
+    subject, template,
 };
 use cim_keys_core::nkey::{KeyPair, Kind, PublicKey, Signature};
 use cim_keys_core::secret::{SecretBytes, SecretText};
 use cim_keys_core::time::Timestamp;
-use cim_keys_core::creds;
 
 use crate::{exports, shown};
 

@@ -143,8 +143,8 @@ exports! {
         let facts = state.registry().facts(&lookups, false);
         handle(Input::Facts { facts, own: own.collect() }, now)?
     }
-    sync_loaded(now: Now, commands: Vec<Pending>, more: bool, revision: u64) {
-        handle(Input::Loaded { commands, more, revision }, now)?
+    sync_loaded(now: Now, commands: Vec<Pending>, more: bool, held_revocations: Vec<Uuid>, revision: u64) {
+        handle(Input::Loaded { commands, more, held_revocations, revision }, now)?
     }
     sync_persisted(now: Now, written: Written) { handle(Input::Persisted(written.into()), now)? }
     sync_redecided(now: Now, command_id: Uuid, resolved: bool) {
