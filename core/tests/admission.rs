@@ -221,5 +221,5 @@ fn every_byte_of_a_payload_counts() {
         envelope.payload.insert(blank, b' ');
         assert!(lab.append(&[envelope]).is_err());
     }
-    lab.append(&[good.clone()]).unwrap();
+    lab.append(std::slice::from_ref(good)).unwrap();
 }

@@ -1,0 +1,216 @@
+//! Catching up: what is stored behind `head` is admitted and folded, and our own commands among it are ticked off.
+
+use super::contract::{Output, Overlay, Persist, Persisted, Read, Status, StreamInfo};
+use super::machine::{Caught, Machine, State};
+use super::reasons::{foreign_registry, gap, incomplete, named};
+use crate::admission::{Complete, Group, StoredMessage};
+use crate::journal::{Hold, Own, Progress, State as OwnState};
+use crate::registry::{Entity, EntityId, Facts, Lookup, Recorded};
+use crate::rules::Reason;
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// Messages asked for in one read.
+const READ_LIMIT: u32 = 500;
+
+impl Machine {
+    pub(super) fn read(&mut self) -> Vec<Output> {
+        self.state = State::Reading;
+        // The message at `head` is read again after each connection: is it still the one we know?
+        let after = if self.known { self.progress.head } else { self.progress.head.saturating_sub(1) };
+        alloc::vec![Output::Report(Status::Working), Output::ReadFrom { after, limit: READ_LIMIT }]
+    }
+
+    pub(super) fn take_read(&mut self, read: Read) -> Vec<Output> {
+        let Read { info, mut messages } = read;
+        self.server = info.server;
+        if let Err(reason) = self.recognise(&info, &mut messages) {
+            return self.block(reason);
+        }
+        self.known = true;
+        self.failures = 0;
+        let mut progress = Progress { stream: Some(info.identity), ..self.progress.clone() };
+        let mut groups = Vec::new();
+        for message in &messages {
+            if message.sequence != progress.head + 1 {
+                return self.block(gap(progress.head, message.sequence));
+            }
+            progress.head = message.sequence;
+            progress.head_digest = Some(message.digest());
+            groups.extend(progress.assembler.push(message.clone()));
+        }
+        let more = progress.head < info.last;
+        if messages.is_empty() && more {
+            return self.block(gap(progress.head, info.first));
+        }
+        if messages.is_empty() && self.progress.stream.is_some() {
+            return self.walk();
+        }
+        let mut scopes: BTreeSet<Lookup> =
+            groups.iter().filter_map(whole).flat_map(Complete::scope).collect();
+        if !scopes.is_empty() {
+            scopes.insert(Lookup::Entity(self.operator()));
+        }
+        let caught = Caught { progress, groups, messages, more };
+        if scopes.is_empty() {
+            let facts = Facts::new(self.registry.clone());
+            return self.admit(caught, facts, &[]);
+        }
+        self.state = State::Admitting(Box::new(caught));
+        alloc::vec![Output::LoadFacts { scopes: scopes.into_iter().collect() }]
+    }
+
+    /// Is it the stream that this journal knows, with the settings it needs, and nothing lost?
+    pub(super) fn recognise(
+        &self,
+        info: &StreamInfo,
+        messages: &mut Vec<StoredMessage>,
+    ) -> Result<(), Reason> {
+        if let Some(known) = self.progress.stream.as_ref().filter(|known| **known != info.identity) {
+            let text = format!(
+                "this journal belongs to the stream {} made {}, the server has {} made {}",
+                known.name, known.created, info.identity.name, info.identity.created
+            );
+            return Err(named("stream-foreign", text));
+        }
+        let differences = self.expected.differences(&info.config);
+        if !differences.is_empty() {
+            let all: Vec<String> = differences.iter().map(ToString::to_string).collect();
+            return Err(named(
+                "stream-settings",
+                format!("stream {}: {}", info.identity.name, all.join("; ")),
+            ));
+        }
+        let head = self.progress.head;
+        if info.last < head {
+            let text = format!(
+                "the stream ends at {} and had come to {head}: confirmed events were lost",
+                info.last
+            );
+            return Err(named("stream-regressed", text));
+        }
+        if !self.known && head > 0 {
+            let here = messages.first().filter(|message| message.sequence == head).map(StoredMessage::digest);
+            match here {
+                Some(digest) if Some(digest) != self.progress.head_digest => {
+                    let text = format!("the message at {head} is not the one that was confirmed there");
+                    return Err(named("stream-regressed", text));
+                }
+                Some(_) => {
+                    messages.remove(0);
+                }
+                // Forgotten by age while nothing newer came: then its follower must be there.
+                None if info.first <= head => return Err(gap(head.saturating_sub(1), info.first)),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn admit(&mut self, caught: Caught, mut facts: Facts, own: &[Own]) -> Vec<Output> {
+        let Caught { mut progress, groups, messages, more } = caught;
+        let mut persist = Persist { expect_head: self.progress.head, messages, ..Persist::default() };
+        let mut changed = BTreeSet::new();
+        let mut settled = 0;
+        for group in groups {
+            let complete = match group {
+                Group::Anomaly(anomaly) => {
+                    persist.anomalies.push(anomaly);
+                    continue;
+                }
+                Group::Command(complete) => complete,
+            };
+            let founds = complete.founds();
+            match complete.admit(&mut facts) {
+                Ok(Ok(admitted)) => {
+                    changed.extend(admitted.changed);
+                    match ours(own, &admitted.recorded) {
+                        Mine::Confirmed { position } => {
+                            settled = settled.max(position);
+                            persist.confirmed.push((admitted.recorded.command_id, admitted.recorded.first));
+                        }
+                        Mine::Other(hold) => {
+                            persist.held.extend(hold);
+                            progress.recheck_due = true;
+                            self.tried.clear();
+                        }
+                    }
+                    persist.recorded.push(admitted.recorded);
+                }
+                Ok(Err(anomaly)) => {
+                    // One stream is one registry: the first that is founded on it.
+                    let foreign = founds.filter(|_| anomaly.reason.code == "foreign-registry");
+                    if let (Some(found), Ok(None)) = (foreign, facts.entity(self.operator())) {
+                        return self.block(foreign_registry(found));
+                    }
+                    persist.anomalies.push(anomaly);
+                }
+                Err(missing) => return self.block(incomplete(&missing)),
+            }
+        }
+        persist.entities = entities(&facts, &changed);
+        if settled > 0 {
+            persist.overlay = Overlay::Settle { position: settled };
+        }
+        persist.progress = progress.clone();
+        self.state = State::PersistingRead { progress: Box::new(progress), more };
+        alloc::vec![Output::Persist(Box::new(persist))]
+    }
+
+    pub(super) fn operator(&self) -> EntityId {
+        EntityId::Operator(self.registry.operator)
+    }
+
+    pub(super) fn after_read(&mut self, progress: Progress, more: bool, outcome: Persisted) -> Vec<Output> {
+        match outcome {
+            Persisted::Ok => {
+                self.progress = progress;
+                if more { self.read() } else { self.walk() }
+            }
+            Persisted::Stale => self.reload(),
+            Persisted::Failed { reason } => self.store_failed(reason),
+        }
+    }
+}
+
+/// What an admitted command is to our journal.
+enum Mine {
+    /// Ours, as we have it.
+    Confirmed { position: u64 },
+    /// Not ours, or another draft of ours: then ours is to be held.
+    Other(Option<Hold>),
+}
+
+fn ours(own: &[Own], admitted: &Recorded) -> Mine {
+    let Some(mine) = own.iter().find(|own| own.command_id == admitted.command_id) else {
+        return Mine::Other(None);
+    };
+    if mine.draft_hash == admitted.draft_hash {
+        return Mine::Confirmed { position: mine.position };
+    }
+    if mine.state == OwnState::Confirmed {
+        return Mine::Other(None);
+    }
+    let same = mine.command_hash == admitted.command_hash && mine.authority == admitted.authority;
+    let reason = if same {
+        named("overtaken", "another attempt at this command came first: this one is void".to_string())
+    } else {
+        named("id-taken", "another command was admitted under this id: make this one anew".to_string())
+    };
+    Mine::Other(Some(Hold { command_id: mine.command_id, reason }))
+}
+
+fn whole(group: &Group) -> Option<&Complete> {
+    match group {
+        Group::Command(complete) => Some(complete),
+        Group::Anomaly(_) => None,
+    }
+}
+
+/// Entities as they stand after a fold.
+pub(super) fn entities(facts: &Facts, changed: &BTreeSet<EntityId>) -> Vec<Entity> {
+    changed.iter().filter_map(|id| facts.entity(*id).ok().flatten().cloned()).collect()
+}
