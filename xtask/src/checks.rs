@@ -28,7 +28,7 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("fmt", "rustfmt", |_| cargo(&["fmt", "--all", "--", "--check"])),
     ("deny", "licences, sources, bans, advisories", deny),
     ("clippy", "clippy, no warning", |_| {
-        cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+        cargo(&["clippy", "--locked", "--keep-going", "--workspace", "--all-targets", "--", "-D", "warnings"])
     }),
     ("doc", "rustdoc, no warning", doc),
     ("core", "core by itself", |_| cargo_test(&["--package", "cim-keys-core"])),
@@ -128,7 +128,9 @@ fn cargo_test(arguments: &[&str]) -> Result<String, String> {
 
 fn doc(_: &mut Bench) -> Result<String, String> {
     let mut command = sh::cargo();
-    command.args(["doc", "--locked", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    command
+        .args(["doc", "--locked", "--keep-going", "--workspace", "--no-deps"])
+        .env("RUSTDOCFLAGS", "-D warnings");
     sh::run(&mut command).map(|()| String::new())
 }
 
