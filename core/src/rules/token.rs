@@ -2,7 +2,9 @@
 
 use super::{Fault, Violation};
 use crate::event::{Event, Fact};
-use crate::jwt::{self, Account, Claims, Grant, Operator, Scope, SigningKey, TokenId, User, validate};
+use crate::jwt::{
+    self, Account, Claims, Grant, Operator, Scope, SigningKey, TokenId, User, validate, validate_user,
+};
 use crate::nkey::PublicKey;
 use crate::registry::{Entity, EntityId, Facts, Issued};
 use alloc::string::ToString;
@@ -134,13 +136,14 @@ fn check_user(
     before: Option<&Issued>,
 ) -> Result<(), Fault> {
     let owner = user.issuer_account.ok_or(Violation::Token { member: "issuer_account" })?;
-    let account = facts.entity(EntityId::Account(owner))?.and_then(Entity::token).map(Issued::claims);
-    let Some(account) = account.and_then(|claims| claims.body.as_account()) else {
+    let owner_claims = facts.entity(EntityId::Account(owner))?.and_then(Entity::token).map(Issued::claims);
+    let Some((owner_claims, account)) = owner_claims.and_then(|c| Some((c, c.body.as_account()?))) else {
         return Err(Violation::Unknown { id: EntityId::Account(owner) }.into());
     };
     let not_listed = Violation::NotListed { key: claims.issuer, owner };
     let role = account.signing_keys.get(&claims.issuer).ok_or(not_listed)?;
     within_scope(claims, user, role, before)?;
+    validate_user(claims, owner_claims, true).map_err(Violation::Claims)?;
     if let Grant::Own(rights) = &user.grant {
         // A bearer token is a secret: it must not stand in an event.
         if rights.bearer_token {
@@ -176,26 +179,9 @@ fn within_scope(
         (SigningKey::Scoped(scope), Grant::Scoped) => {
             // A user keeps its role: another key would give it other permissions.
             let same_key = old.is_none_or(|old| old.issuer == claims.issuer);
-            if !same_key || !literal_where_templated(scope, claims, user) {
-                return Err(outside(scope).into());
-            }
-            Ok(())
+            if same_key { Ok(()) } else { Err(outside(scope).into()) }
         }
     }
-}
-
-/// Values go into a template's subjects raw: a name such as `*` would widen them.
-fn literal_where_templated(scope: &Scope, claims: &Claims, user: &User) -> bool {
-    let rights = &scope.template;
-    let lists =
-        [&rights.publish.allow, &rights.publish.deny, &rights.subscribe.allow, &rights.subscribe.deny];
-    let uses = |what: &str| {
-        lists.iter().flat_map(|list| list.iter()).any(|subject| subject.to_ascii_lowercase().contains(what))
-    };
-    let literal = |text: &str| jwt::subject::is_literal(text) && !text.contains('.');
-    let tag_value = |tag: &str| tag.split_once(':').is_none_or(|(_, value)| literal(value));
-    (!uses("name()") || literal(&claims.name))
-        && (!uses("tag(") || user.tags.iter().all(|tag| tag_value(tag)))
 }
 
 /// The issuer is one of the operator's signing keys.
