@@ -1,6 +1,6 @@
 //! An event with identity, ready for the wire: subject, seven headers, CloudEvents payload. Frozen when made.
 //!
-//! Payload: a CloudEvents 1.0 structured-mode JSON object whose members stand in the order of [`Form`]; its last
+//! Payload: a CloudEvents 1.0 structured-mode JSON object whose members stand in one order; its last
 //! member, the string extension `signatures`, completes it. Taking that member away gives the draft's bytes.
 
 use crate::context::RegistryId;
