@@ -1,0 +1,283 @@
+//! Secret files: readable by their owner alone, written durably, never over another file without a word.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+use cim_keys_core::secret::SecretText;
+
+/// Secret files larger than this are no secret files.
+const LIMIT: u64 = 1024 * 1024;
+
+/// Writes a secret file, mode 0600: a temporary file in the same folder, fsync, then linked to its name, then fsync of the
+/// folder. A crash leaves the whole file or none.
+///
+/// # Errors
+/// [`FileError::Exists`] where there is a file of that name: nothing is overwritten.
+pub fn write_new(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    if path.symlink_metadata().is_ok() {
+        return Err(FileError::Exists { path: path.to_owned() });
+    }
+    let folder = folder_of(path)?;
+    let temporary = temporary_of(path, folder)?;
+    let written = (|| {
+        let mut file = private().create_new(true).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        // A hard link fails where the name is taken meanwhile; a rename would overwrite it.
+        match fs::hard_link(&temporary, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+            Err(_) if path.symlink_metadata().is_err() => fs::rename(&temporary, path),
+            other => other,
+        }
+    })();
+    let _ = fs::remove_file(&temporary);
+    match written {
+        Ok(()) => sync_folder(folder),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(FileError::Exists { path: path.to_owned() })
+        }
+        Err(error) => Err(FileError::io("write", path, &error)),
+    }
+}
+
+/// Writes a file of ours anew, mode 0600, in one step: readers see the old content or the new.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let folder = folder_of(path)?;
+    let temporary = temporary_of(path, folder)?;
+    let written = (|| {
+        let mut file = private().create_new(true).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if let Err(error) = written {
+        let _ = fs::remove_file(&temporary);
+        return Err(FileError::io("write", path, &error));
+    }
+    sync_folder(folder)
+}
+
+/// Checks that a new file can be put here, before something is done that cannot be undone.
+///
+/// # Errors
+/// The name is taken, or its folder does not exist and cannot be made.
+pub fn check_new(path: &Path) -> Result<(), FileError> {
+    if path.symlink_metadata().is_ok() {
+        return Err(FileError::Exists { path: path.to_owned() });
+    }
+    let folder = folder_of(path)?;
+    if folder.is_dir() { Ok(()) } else { Err(FileError::Folder { path: folder.to_owned() }) }
+}
+
+/// Reads a secret file that only its owner may read.
+///
+/// # Errors
+/// It is missing, larger than 1 MiB, no UTF-8 text, or others may read it.
+pub fn read_secret(path: &Path) -> Result<SecretText, FileError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(FileError::Missing { path: path.to_owned() });
+        }
+        Err(error) => return Err(FileError::io("read", path, &error)),
+    };
+    let meta = file.metadata().map_err(|error| FileError::io("read", path, &error))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = meta.permissions().mode() & 0o777;
+        if meta.is_file() && mode & 0o077 != 0 {
+            return Err(FileError::Open { path: path.to_owned(), mode });
+        }
+    }
+    if meta.len() > LIMIT {
+        return Err(FileError::Content { path: path.to_owned() });
+    }
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1));
+    match file.take(LIMIT).read_to_string(&mut text) {
+        Ok(_) => Ok(SecretText::new(std::mem::take(&mut text))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(FileError::Content { path: path.to_owned() })
+        }
+        Err(error) => Err(FileError::io("read", path, &error)),
+    }
+}
+
+/// Makes a folder, and those above it, that only its owner may enter.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_folder(path: &Path) -> Result<(), FileError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(path).map_err(|error| FileError::io("make", path, &error))
+}
+
+/// A name as one harmless part of a path: letters, digits, `.`, `-`, `_`, and not a dot first.
+#[must_use]
+pub fn safe_name(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let text: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+    match text.strip_prefix('.') {
+        Some(rest) => format!("_{rest}"),
+        None if text.is_empty() => "_".to_owned(),
+        None => text,
+    }
+}
+
+/// Options of a file that only its owner may read and write.
+pub(crate) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options
+}
+
+fn folder_of(path: &Path) -> Result<&Path, FileError> {
+    match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Ok(Path::new(".")),
+        Some(folder) if path.file_name().is_some() => Ok(folder),
+        _ => Err(FileError::Content { path: path.to_owned() }),
+    }
+}
+
+/// Another name in the same folder; the process's number keeps two writers apart.
+fn temporary_of(path: &Path, folder: &Path) -> Result<PathBuf, FileError> {
+    if !folder.is_dir() {
+        return Err(FileError::Folder { path: folder.to_owned() });
+    }
+    static COUNTER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.{}.{count}.tmp", std::process::id()));
+    // Ours alone: a leftover of a process that had the same number.
+    let _ = fs::remove_file(&temporary);
+    Ok(temporary)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), FileError> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| FileError::io("write", folder, &error))
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// There is one of that name.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is none.
+    #[error("{} does not exist", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its folder does not exist.
+    #[error("the folder {} does not exist", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Others than its owner may read it.
+    #[error("{} is readable by others (mode {mode:o})", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// No text, too large, or no file at all.
+    #[error("{} is no text file of at most 1 MiB", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system says no.
+    #[error("cannot {what} {}: {reason}", path.display())]
+    Io {
+        /// `read`, `write`, `make`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// In the system's words.
+        reason: String,
+    },
+}
+
+impl FileError {
+    pub(crate) fn io(what: &'static str, path: &Path, error: &io::Error) -> Self {
+        Self::Io { what, path: path.to_owned(), reason: error.to_string() }
+    }
+
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Exists { .. } => "file-exists",
+            Self::Missing { .. } => "file-missing",
+            Self::Folder { .. } => "folder-missing",
+            Self::Open { .. } => "file-open",
+            Self::Content { .. } => "file-content",
+            Self::Io { .. } => "file-io",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_secret_file_is_private_whole_and_never_overwritten() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.creds");
+        check_new(&path).unwrap();
+        write_new(&path, b"one").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(write_new(&path, b"two"), Err(FileError::Exists { path: path.clone() }));
+        assert_eq!(check_new(&path), Err(FileError::Exists { path: path.clone() }));
+        assert_eq!(read_secret(&path).unwrap().expose(), "one");
+        replace(&path, b"three").unwrap();
+        assert_eq!(read_secret(&path).unwrap().expose(), "three");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(read_secret(&path).unwrap_err(), FileError::Open { path, mode: 0o644 });
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("no/where.creds");
+        let parent = folder.path().join("no");
+        assert_eq!(write_new(&missing, b""), Err(FileError::Folder { path: parent.clone() }));
+        assert_eq!(check_new(&missing), Err(FileError::Folder { path: parent }));
+        assert_eq!(read_secret(&missing).unwrap_err(), FileError::Missing { path: missing });
+    }
+
+    #[test]
+    fn names_stay_in_their_folder() {
+        for (name, safe) in [("alice", "alice"), ("..", "_."), ("a/b\\c", "a_b_c"), ("", "_"), ("é x", "__x")]
+        {
+            assert_eq!(safe_name(name), safe);
+        }
+    }
+}
