@@ -1,0 +1,283 @@
+//! Writes commands: each with its events, the entities they leave, and its sealed secrets, in one transaction.
+
+use super::error::RowError;
+use super::secrets::{HandOut, put_hand_out, put_key};
+use super::{Store, StoreError, facts, rows};
+use crate::vault::{Escrow, SealedKey};
+use cim_keys_core::command::Command;
+use cim_keys_core::context::{Context, RegistryId};
+use cim_keys_core::digest::Digest;
+use cim_keys_core::draft::Decision;
+use cim_keys_core::envelope::Envelope;
+use cim_keys_core::event::Fact;
+use cim_keys_core::journal::{Progress, State};
+use cim_keys_core::registry::Entity;
+use cim_keys_core::rules::Reason;
+use rusqlite::{OptionalExtension as _, Transaction};
+use uuid::Uuid;
+
+/// At which of its states a store was read: moves with every write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revision(i64);
+
+impl Revision {
+    pub(super) fn read(transaction: &Transaction<'_>) -> Result<Self, RowError> {
+        let mut statement = transaction.prepare_cached("SELECT changes FROM state")?;
+        Ok(Self(statement.query_row([], |row| row.get(0))?))
+    }
+}
+
+/// A decided command with everything that must be kept with it.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// What was wanted.
+    pub command: &'a Command,
+    /// The facts supplied with it.
+    pub context: &'a Context,
+    /// Digest of the registry facts it was decided on.
+    pub facts_hash: Digest,
+    /// Its events.
+    pub decision: &'a Decision,
+    /// The entities that it changed, as it leaves them.
+    pub entities: Vec<Entity>,
+    /// Seeds to keep.
+    pub keys: Vec<SealedKey>,
+    /// Seed of the creds that are to be written.
+    pub hand_out: Option<HandOut>,
+}
+
+/// What came of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// Written, on the disk.
+    At {
+        /// Place in the journal.
+        position: u64,
+    },
+    /// The facts it was decided on are no longer these: nothing was written; decide again.
+    Stale,
+}
+
+/// A command that the journal has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promised {
+    /// Place in the journal.
+    pub position: u64,
+    /// Where it stands.
+    pub state: State,
+    /// What was wanted.
+    pub command: Command,
+    /// The facts supplied with its newest attempt.
+    pub context: Context,
+    /// Digest of its newest draft.
+    pub draft_hash: Digest,
+    /// Unix seconds that the first attempt at a revocation named.
+    pub revoked_at: Option<i64>,
+    /// Sequence of its first event on the stream, once confirmed.
+    pub first: Option<u64>,
+    /// Why it is held.
+    pub reason: Option<Reason>,
+    /// Its messages.
+    pub envelopes: Vec<Envelope>,
+}
+
+impl Store {
+    /// Writes the founding of a registry into a store that has none.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. [`Committed::Stale`] says that a registry was founded meanwhile.
+    pub fn found(
+        &self,
+        registry: &RegistryId,
+        escrow: &[Escrow],
+        entry: &Entry<'_>,
+    ) -> Result<Committed, StoreError> {
+        let progress = Progress::default();
+        self.write(|transaction| {
+            let founded = transaction.query_row("SELECT count(*) FROM state", [], |row| row.get::<_, i64>(0))?;
+            if founded > 0 {
+                return Ok(Committed::Stale);
+            }
+            transaction.execute(
+                "INSERT INTO state (one, operator, namespace, head, progress, revision, changes) VALUES (1, ?1, ?2, 0, ?3, 0, 0)",
+                (registry.operator.to_string(), registry.namespace.to_string(), rows::to_json(&progress)?),
+            )?;
+            for recipient in escrow {
+                transaction.execute("INSERT OR IGNORE INTO escrow (recipient) VALUES (?1)", [recipient.to_string()])?;
+            }
+            append(transaction, registry, entry, revoked_at(entry.decision)).map(|position| Committed::At { position })
+        })
+    }
+
+    /// Writes a decided command at the end of the journal, with its events, entities and secrets.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. Nothing was written then.
+    pub fn commit(&self, revision: Revision, entry: &Entry<'_>) -> Result<Committed, StoreError> {
+        let registry = self.registry_id()?;
+        self.write(|transaction| {
+            let known = facts::own(transaction, &[entry.context.command_id])?;
+            if !known.is_empty() || !stands(transaction, registry, revision, entry)? {
+                return Ok(Committed::Stale);
+            }
+            append(transaction, registry, entry, revoked_at(entry.decision))
+                .map(|position| Committed::At { position })
+        })
+    }
+
+    /// Writes a held command that was decided anew: it keeps its id and gets a new place at the end of the journal.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. [`Committed::Stale`] also where it is not held any more.
+    pub fn replace(&self, revision: Revision, entry: &Entry<'_>) -> Result<Committed, StoreError> {
+        let registry = self.registry_id()?;
+        self.write(|transaction| {
+            let id = entry.context.command_id;
+            let query = "SELECT position, revoked_at FROM journal WHERE command_id = ?1 AND state = 'held'";
+            let look = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?));
+            let old = transaction.query_row(query, [id.as_bytes().as_slice()], look).optional()?;
+            let Some((position, first_attempt)) = old else { return Ok(Committed::Stale) };
+            if !stands(transaction, registry, revision, entry)? {
+                return Ok(Committed::Stale);
+            }
+            transaction.execute("DELETE FROM journal WHERE position = ?1", [position])?;
+            transaction.execute("DELETE FROM envelopes WHERE position = ?1", [position])?;
+            append(transaction, registry, entry, first_attempt.or_else(|| revoked_at(entry.decision)))
+                .map(|position| Committed::At { position })
+        })
+    }
+
+    /// Notes that a held revocation is in force by another command. False where it is not held any more.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn settle(&self, command_id: Uuid) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            let changed = transaction.execute(
+                "UPDATE journal SET state = 'settled' WHERE command_id = ?1 AND state = 'held'",
+                [command_id.as_bytes().as_slice()],
+            )?;
+            if changed > 0 {
+                transaction.execute("UPDATE state SET revision = revision + 1, changes = changes + 1", [])?;
+            }
+            Ok(changed > 0)
+        })
+    }
+
+    /// The command of this id, where it is one of ours.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn promised(&self, command_id: Uuid) -> Result<Option<Promised>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT position, state, command, context, draft_hash, revoked_at, first, reason
+                 FROM journal WHERE command_id = ?1",
+            )?;
+            let mut found = statement.query([command_id.as_bytes().as_slice()])?;
+            let Some(row) = found.next()? else { return Ok(None) };
+            let position = row.get(0)?;
+            Ok(Some(Promised {
+                position,
+                state: facts::state(&rows::text(row, 1)?)?,
+                command: rows::json(&rows::text(row, 2)?)?,
+                context: rows::json(&rows::text(row, 3)?)?,
+                draft_hash: rows::parse(&rows::text(row, 4)?)?,
+                revoked_at: row.get(5)?,
+                first: row.get(6)?,
+                reason: row.get::<_, Option<String>>(7)?.map(|reason| rows::json(&reason)).transpose()?,
+                envelopes: envelopes(transaction, position)?,
+            }))
+        })
+    }
+}
+
+/// Whether what was decided on is still so. Equal facts stand, whatever else was written meanwhile.
+fn stands(
+    transaction: &Transaction<'_>,
+    registry: &RegistryId,
+    revision: Revision,
+    entry: &Entry<'_>,
+) -> Result<bool, RowError> {
+    if Revision::read(transaction)? == revision {
+        return Ok(true);
+    }
+    let scope = entry.command.scope(entry.context, registry);
+    let facts = facts::facts(transaction, registry, &scope, true)?;
+    let new = matches!(facts.command(entry.context.command_id), Ok(None));
+    Ok(new && facts.hash() == entry.facts_hash)
+}
+
+fn append(
+    transaction: &Transaction<'_>,
+    registry: &RegistryId,
+    entry: &Entry<'_>,
+    revoked_at: Option<i64>,
+) -> Result<u64, RowError> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO journal (command_id, state, command, context, facts_hash, draft_hash, command_hash, authority, revoked_at)
+         VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    statement.execute(rusqlite::params![
+        entry.context.command_id.as_bytes().as_slice(),
+        rows::to_json(entry.command)?,
+        rows::to_json(entry.context)?,
+        entry.facts_hash.to_string(),
+        entry.decision.draft_hash.to_string(),
+        entry.command.hash().to_string(),
+        entry.context.authority.to_string(),
+        revoked_at,
+    ])?;
+    let position = u64::try_from(transaction.last_insert_rowid())
+        .map_err(|_| RowError::Damaged("the journal's order"))?;
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO envelopes (position, place, subject, headers, payload) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for (place, envelope) in (0i64..).zip(&entry.decision.envelopes) {
+        let headers = rows::to_json(&envelope.headers)?;
+        statement.execute(rusqlite::params![
+            position,
+            place,
+            envelope.subject.as_str(),
+            headers,
+            envelope.payload
+        ])?;
+    }
+    for entity in &entry.entities {
+        rows::put_overlay(transaction, position, entity, registry.operator)?;
+    }
+    for key in &entry.keys {
+        put_key(transaction, key)?;
+    }
+    if let Some(hand_out) = &entry.hand_out {
+        put_hand_out(transaction, hand_out)?;
+    }
+    transaction
+        .prepare_cached("UPDATE state SET revision = revision + 1, changes = changes + 1")?
+        .execute([])?;
+    Ok(position)
+}
+
+pub(super) fn envelopes(transaction: &Transaction<'_>, position: u64) -> Result<Vec<Envelope>, RowError> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT subject, headers, payload FROM envelopes WHERE position = ?1 ORDER BY place",
+    )?;
+    let mut found = statement.query([position])?;
+    let mut envelopes = Vec::new();
+    while let Some(row) = found.next()? {
+        envelopes.push(Envelope {
+            subject: rows::parse(&rows::text(row, 0)?)?,
+            headers: rows::json(&rows::text(row, 1)?)?,
+            payload: row.get(2)?,
+        });
+    }
+    Ok(envelopes)
+}
+
+/// The time that a revocation names.
+fn revoked_at(decision: &Decision) -> Option<i64> {
+    decision.events.iter().find_map(|event| match event.fact {
+        Fact::UserRevoked { revoked_at, .. } | Fact::KeyRevoked { revoked_at } => Some(revoked_at),
+        _ => None,
+    })
+}

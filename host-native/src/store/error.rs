@@ -1,0 +1,120 @@
+//! What can be wrong with a store.
+
+use crate::files::FileError;
+use std::path::{Path, PathBuf};
+
+/// What goes wrong inside a transaction.
+pub(super) enum RowError {
+    /// SQLite says no.
+    Sqlite(rusqlite::Error),
+    /// A value cannot be read back.
+    Damaged(&'static str),
+}
+
+impl RowError {
+    pub(super) fn at(self, path: &Path) -> StoreError {
+        match self {
+            Self::Sqlite(error) => StoreError::sqlite(path, &error),
+            Self::Damaged(what) => StoreError::Damaged { path: path.to_owned(), what },
+        }
+    }
+}
+
+impl From<rusqlite::Error> for RowError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// What is wrong with a store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// There is none.
+    #[error("there is no registry: {} does not exist", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file has no registry yet.
+    #[error("no registry was founded in {}", path.display())]
+    NotFounded {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is no store of ours.
+    #[error("{} is no store of cim-keys", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Made by a newer version.
+    #[error("{} has the format {found}, this cim-keys knows up to {supported}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest known.
+        supported: i64,
+    },
+    /// A value cannot be read back.
+    #[error("{} is damaged: {what} cannot be read", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Which value.
+        what: &'static str,
+    },
+    /// Another process has been writing for too long.
+    #[error("{} has been in use by another process for more than 30 s", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk is full.
+    #[error("the disk of {} is full", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// SQLite says no.
+    #[error("{}: {reason}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// In its words.
+        reason: String,
+    },
+    /// The file or its folder cannot be made.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl StoreError {
+    pub(super) fn sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        let path = path.to_owned();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
+            Some(ErrorCode::DiskFull) => Self::Full { path },
+            Some(ErrorCode::NotADatabase) => Self::Foreign { path },
+            _ => Self::Sqlite { path, reason: error.to_string() },
+        }
+    }
+
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "store-missing",
+            Self::NotFounded { .. } => "store-not-founded",
+            Self::Foreign { .. } => "store-foreign",
+            Self::Newer { .. } => "store-newer",
+            Self::Damaged { .. } => "store-damaged",
+            Self::Busy { .. } => "store-busy",
+            Self::Full { .. } => "store-full",
+            Self::Sqlite { .. } => "store-failed",
+            Self::File(error) => error.code(),
+        }
+    }
+}

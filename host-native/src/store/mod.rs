@@ -1,0 +1,158 @@
+//! One SQLite file for each registry: what is confirmed, what is pending or held, and the sealed keys.
+//!
+//! `entities` is the state at `head`, `overlay` the entities that pending commands touched. Everything of one command is
+//! written in one transaction and is on the disk when [`Store::commit`] returns. Several processes may have a store open
+//! together.
+
+mod commit;
+mod error;
+mod facts;
+mod rows;
+mod schema;
+mod secrets;
+mod sync;
+mod views;
+
+pub use commit::{Committed, Entry, Promised, Revision};
+pub use error::StoreError;
+pub use secrets::HandOut;
+pub use sync::Batch;
+pub use views::{Counts, Held, Listed, PendingEvent, Pushed, TrailEntry};
+
+use cim_keys_core::context::RegistryId;
+use cim_keys_core::journal::Progress;
+use error::RowError;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// A registry's store. May be shared between threads; each call is one transaction.
+pub struct Store {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+    registry: OnceLock<RegistryId>,
+}
+
+impl Store {
+    /// Makes the file (mode 0600, and its folder), or opens it where it is there. Founding a registry comes next.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        Self::with(schema::create(path)?, path)
+    }
+
+    /// Opens a store.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] where there is none; see [`StoreError`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::with(schema::open(path)?, path)
+    }
+
+    fn with(connection: Connection, path: &Path) -> Result<Self, StoreError> {
+        let store =
+            Self { connection: Mutex::new(connection), path: path.to_owned(), registry: OnceLock::new() };
+        store.is_founded()?;
+        Ok(store)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which registry it holds.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFounded`] where there is none yet.
+    pub fn registry_id(&self) -> Result<&RegistryId, StoreError> {
+        self.is_founded()?;
+        self.registry.get().ok_or_else(|| StoreError::NotFounded { path: self.path.clone() })
+    }
+
+    /// Whether a registry was founded in it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn is_founded(&self) -> Result<bool, StoreError> {
+        if self.registry.get().is_some() {
+            return Ok(true);
+        }
+        let registry = self.read(|transaction| {
+            let look = |row: &rusqlite::Row<'_>| Ok((rows::text(row, 0)?, rows::text(row, 1)?));
+            let row = transaction.query_row("SELECT operator, namespace FROM state", [], look).optional()?;
+            row.map(|(operator, namespace)| {
+                Ok(RegistryId { operator: rows::parse(&operator)?, namespace: rows::parse(&namespace)? })
+            })
+            .transpose()
+        })?;
+        if let Some(registry) = registry {
+            self.registry.get_or_init(|| registry);
+        }
+        Ok(self.registry.get().is_some())
+    }
+
+    /// How far it has come on its stream.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn progress(&self) -> Result<Progress, StoreError> {
+        self.registry_id()?;
+        self.read(|transaction| {
+            let text = transaction.query_row("SELECT progress FROM state", [], |row| rows::text(row, 0))?;
+            rows::json(&text)
+        })
+    }
+
+    /// The journal's revision: it moves when a command is added, decided anew or settled.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn revision(&self) -> Result<u64, StoreError> {
+        self.registry_id()?;
+        self.read(
+            |transaction| Ok(transaction.query_row("SELECT revision FROM state", [], |row| row.get(0))?),
+        )
+    }
+
+    /// One consistent look.
+    fn read<T>(&self, look: impl FnOnce(&Transaction<'_>) -> Result<T, RowError>) -> Result<T, StoreError> {
+        self.transact(TransactionBehavior::Deferred, look)
+    }
+
+    /// One write: all of it or nothing, on the disk when this returns.
+    fn write<T>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, RowError>,
+    ) -> Result<T, StoreError> {
+        self.transact(TransactionBehavior::Immediate, change)
+    }
+
+    fn transact<T>(
+        &self,
+        behavior: TransactionBehavior,
+        body: impl FnOnce(&Transaction<'_>) -> Result<T, RowError>,
+    ) -> Result<T, StoreError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = Transaction::new_unchecked(&connection, behavior).map_err(RowError::from).and_then(
+            |transaction| {
+                let value = body(&transaction)?;
+                transaction.commit()?;
+                Ok(value)
+            },
+        );
+        done.map_err(|error| error.at(&self.path))
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.path.display())
+    }
+}
+
+#[cfg(test)]
+mod tests;

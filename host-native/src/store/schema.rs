@@ -1,0 +1,171 @@
+//! The tables, and opening the file that holds them.
+
+use super::StoreError;
+use crate::files::{self, FileError};
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+use std::time::Duration;
+
+/// Version of the tables; a file of a newer one is refused.
+pub(super) const VERSION: i64 = 1;
+/// Marks the file as ours: `CIMK`.
+const APPLICATION: i64 = 0x4349_4D4B;
+/// How long a write waits for another process's.
+const BUSY: Duration = Duration::from_secs(30);
+
+const TABLES: &str = "
+CREATE TABLE state (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    operator TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    head INTEGER NOT NULL,
+    progress TEXT NOT NULL,
+    -- Moves when a command is added, decided anew or settled: what the sync machine works from.
+    revision INTEGER NOT NULL,
+    -- Moves with every write: what a decision was read at.
+    changes INTEGER NOT NULL
+);
+CREATE TABLE escrow (recipient TEXT PRIMARY KEY) WITHOUT ROWID;
+
+CREATE TABLE entities (
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    parent TEXT,
+    name TEXT NOT NULL,
+    holds INTEGER NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX entities_names ON entities (parent, name) WHERE holds = 1;
+CREATE INDEX entities_keys ON entities (key);
+CREATE INDEX entities_kinds ON entities (kind, parent, name);
+
+CREATE TABLE overlay (
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    parent TEXT,
+    name TEXT NOT NULL,
+    holds INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    position INTEGER NOT NULL
+);
+CREATE INDEX overlay_names ON overlay (parent, name) WHERE holds = 1;
+CREATE INDEX overlay_keys ON overlay (key);
+CREATE INDEX overlay_kinds ON overlay (kind, parent, name);
+CREATE INDEX overlay_positions ON overlay (position);
+
+CREATE TABLE journal (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    command_id BLOB NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    command TEXT NOT NULL,
+    context TEXT NOT NULL,
+    facts_hash TEXT NOT NULL,
+    draft_hash TEXT NOT NULL,
+    command_hash TEXT NOT NULL,
+    authority TEXT NOT NULL,
+    -- Unix seconds that the first attempt at a revocation named.
+    revoked_at INTEGER,
+    first INTEGER,
+    reason TEXT
+);
+CREATE INDEX journal_pending ON journal (position) WHERE state = 'pending';
+CREATE INDEX journal_held ON journal (position) WHERE state = 'held';
+CREATE INDEX journal_first ON journal (first) WHERE first IS NOT NULL;
+
+CREATE TABLE envelopes (
+    position INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    headers TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    PRIMARY KEY (position, place)
+);
+
+CREATE TABLE recorded (command_id BLOB PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE messages (sequence INTEGER PRIMARY KEY, subject TEXT NOT NULL, headers TEXT NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE anomalies (first INTEGER PRIMARY KEY, body TEXT NOT NULL);
+
+CREATE TABLE keys (key TEXT PRIMARY KEY, sealed BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE hand_outs (command_id BLOB PRIMARY KEY, account TEXT NOT NULL, key TEXT NOT NULL, sealed BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX hand_outs_keys ON hand_outs (key);
+
+CREATE TABLE pushed (account TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// Makes the file with its tables, or opens one that has them.
+pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        files::make_folder(folder)?;
+    }
+    // First as an empty private file: SQLite gives its companions the same mode.
+    match files::private().create_new(true).open(path) {
+        Ok(file) => file.sync_all().map_err(|error| FileError::io("write", path, &error))?,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(FileError::io("write", path, &error).into()),
+    }
+    let connection = connect(path)?;
+    make_tables(&connection).map_err(|error| StoreError::sqlite(path, &error))?;
+    check(&connection, path)?;
+    Ok(connection)
+}
+
+/// Opens a file that has the tables.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    if !path.is_file() {
+        return Err(StoreError::Missing { path: path.to_owned() });
+    }
+    let connection = connect(path)?;
+    check(&connection, path)?;
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // After the commit it is on the disk, whatever happens to the machine.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        // An erased hand-out leaves nothing behind, sealed though it was.
+        connection.pragma_update(None, "secure_delete", "ON")?;
+        connection.pragma_update(None, "cache_size", -16_000)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    });
+    opened.map_err(|error| StoreError::sqlite(path, &error))
+}
+
+fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
+    let tables =
+        || connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0));
+    if tables()? > 0 {
+        return Ok(());
+    }
+    let transaction =
+        rusqlite::Transaction::new_unchecked(connection, rusqlite::TransactionBehavior::Immediate)?;
+    // Another process may have been first.
+    if tables()? == 0 {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()
+}
+
+fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let number = |name: &str| {
+        let value = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        value.map_err(|error| StoreError::sqlite(path, &error))
+    };
+    if number("application_id")? != APPLICATION {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    let found = number("user_version")?;
+    if found > VERSION {
+        return Err(StoreError::Newer { path: path.to_owned(), found, supported: VERSION });
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! What the sync machine asks of a store.
+
+use super::error::RowError;
+use super::{Store, StoreError, commit, rows};
+use cim_keys_core::journal::Pending;
+use cim_keys_core::nkey::PublicKey;
+use cim_keys_core::sync::{Overlay, Persist, Persisted};
+use rusqlite::Transaction;
+
+/// Pending commands in journal order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The commands.
+    pub commands: Vec<Pending>,
+    /// Whether there are more behind them.
+    pub more: bool,
+    /// The journal's revision.
+    pub revision: u64,
+}
+
+impl Store {
+    /// Pending commands behind this place of the journal, at most `limit` of them.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn load(&self, after: u64, limit: u32) -> Result<Batch, StoreError> {
+        self.registry_id()?;
+        self.read(|transaction| {
+            let revision = transaction.query_row("SELECT revision FROM state", [], |row| row.get(0))?;
+            let mut statement = transaction.prepare_cached(
+                "SELECT position, command, context, facts_hash, draft_hash FROM journal
+                 WHERE state = 'pending' AND position > ?1 ORDER BY position LIMIT ?2",
+            )?;
+            let mut found =
+                statement.query([i64::try_from(after).unwrap_or(i64::MAX), i64::from(limit) + 1])?;
+            let mut commands = Vec::new();
+            while let Some(row) = found.next()? {
+                if commands.len() == limit as usize {
+                    return Ok(Batch { commands, more: true, revision });
+                }
+                let position = row.get(0)?;
+                commands.push(Pending {
+                    position,
+                    command: rows::json(&rows::text(row, 1)?)?,
+                    context: rows::json(&rows::text(row, 2)?)?,
+                    facts_hash: rows::parse(&rows::text(row, 3)?)?,
+                    draft_hash: rows::parse(&rows::text(row, 4)?)?,
+                    envelopes: commit::envelopes(transaction, position)?,
+                });
+            }
+            Ok(Batch { commands, more: false, revision })
+        })
+    }
+
+    /// Writes what the machine says in one transaction, durably. It decides; nothing is ticked off here by itself.
+    #[must_use]
+    pub fn persist(&self, persist: &Persist) -> Persisted {
+        let written = self.registry_id().and_then(|registry| {
+            let operator = registry.operator;
+            self.write(|transaction| {
+                let look = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?));
+                let (head, revision) = transaction.query_row("SELECT head, revision FROM state", [], look)?;
+                if head != persist.expect_head
+                    || persist.expect_revision.is_some_and(|expected| expected != revision)
+                {
+                    return Ok(Persisted::Stale);
+                }
+                apply(transaction, persist, operator)?;
+                Ok(Persisted::Ok)
+            })
+        });
+        written.unwrap_or_else(|error| Persisted::Failed { reason: error.to_string() })
+    }
+}
+
+fn apply(transaction: &Transaction<'_>, persist: &Persist, operator: PublicKey) -> Result<(), RowError> {
+    transaction
+        .prepare_cached("UPDATE state SET head = ?1, progress = ?2, changes = changes + 1")?
+        .execute(rusqlite::params![persist.progress.head, rows::to_json(&persist.progress)?])?;
+    for entity in &persist.entities {
+        rows::put_entity(transaction, entity, operator)?;
+    }
+    let mut statement =
+        transaction.prepare_cached("INSERT OR REPLACE INTO recorded (command_id, body) VALUES (?1, ?2)")?;
+    for recorded in &persist.recorded {
+        statement.execute((recorded.command_id.as_bytes().as_slice(), rows::to_json(recorded)?))?;
+    }
+    let mut statement = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO messages (sequence, subject, headers, payload) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    for message in &persist.messages {
+        let headers = rows::to_json(&message.headers)?;
+        statement.execute(rusqlite::params![message.sequence, message.subject, headers, message.payload])?;
+    }
+    let mut statement =
+        transaction.prepare_cached("INSERT OR REPLACE INTO anomalies (first, body) VALUES (?1, ?2)")?;
+    for anomaly in &persist.anomalies {
+        let first = anomaly.sequences.first().copied().unwrap_or(0);
+        statement.execute(rusqlite::params![first, rows::to_json(anomaly)?])?;
+    }
+    let mut statement = transaction.prepare_cached(
+        "UPDATE journal SET state = 'confirmed', first = ?2, reason = NULL WHERE command_id = ?1",
+    )?;
+    for (id, first) in &persist.confirmed {
+        statement.execute(rusqlite::params![id.as_bytes().as_slice(), first])?;
+    }
+    let mut statement =
+        transaction.prepare_cached("UPDATE journal SET state = 'held', reason = ?2 WHERE command_id = ?1")?;
+    for hold in &persist.held {
+        statement.execute((hold.command_id.as_bytes().as_slice(), rows::to_json(&hold.reason)?))?;
+    }
+    let mut statement =
+        transaction.prepare_cached("UPDATE journal SET facts_hash = ?2 WHERE command_id = ?1")?;
+    for (id, hash) in &persist.rechecked {
+        statement.execute((id.as_bytes().as_slice(), hash.to_string()))?;
+    }
+    match &persist.overlay {
+        Overlay::Keep => {}
+        Overlay::Settle { position } => {
+            transaction.prepare_cached("DELETE FROM overlay WHERE position <= ?1")?.execute([position])?;
+        }
+        Overlay::Replace(entities) => {
+            transaction.execute("DELETE FROM overlay", [])?;
+            for (position, entity) in entities {
+                rows::put_overlay(transaction, *position, entity, operator)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! What people look at: entities with their marks, the trail, what is held, what was pushed.
+
+use super::error::RowError;
+use super::{Store, StoreError, facts, rows};
+use cim_keys_core::admission::Anomaly;
+use cim_keys_core::command::Command;
+use cim_keys_core::context::Context;
+use cim_keys_core::headers::Headers;
+use cim_keys_core::journal::State;
+use cim_keys_core::jwt::TokenId;
+use cim_keys_core::nkey::PublicKey;
+use cim_keys_core::registry::Entity;
+use cim_keys_core::rules::Reason;
+use cim_keys_core::time::Timestamp;
+use rusqlite::{OptionalExtension as _, Params, Transaction};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// An entity with its mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// As pending commands leave it.
+    pub entity: Entity,
+    /// Place in the journal of the pending command that changed it last; none where it is as the stream says.
+    pub pending: Option<u64>,
+}
+
+/// How much a store has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Commands to be appended.
+    pub pending: u64,
+    /// Commands held.
+    pub held: u64,
+    /// Accounts, pending ones included.
+    pub accounts: u64,
+    /// Users, revoked and pending ones included.
+    pub users: u64,
+    /// Signing, curve and free keys, revoked and pending ones included.
+    pub keys: u64,
+    /// Messages that change nothing.
+    pub anomalies: u64,
+    /// Creds that are not written yet.
+    pub hand_outs: u64,
+    /// Sealed seeds that are kept.
+    pub kept_keys: u64,
+}
+
+/// A command that cannot be appended as it was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its id.
+    pub command_id: Uuid,
+    /// What was wanted.
+    pub command: Command,
+    /// With which facts.
+    pub context: Context,
+    /// Why it is held.
+    pub reason: Reason,
+}
+
+/// A message on the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrailEntry {
+    /// Stream sequence.
+    pub sequence: u64,
+    /// Subject.
+    pub subject: String,
+    /// Headers.
+    pub headers: Headers,
+    /// Payload.
+    pub payload: Vec<u8>,
+}
+
+/// A message that is not on the stream yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingEvent {
+    /// The command's place in the journal.
+    pub position: u64,
+    /// The command.
+    pub command_id: Uuid,
+    /// Pending or held.
+    pub state: State,
+    /// Subject.
+    pub subject: String,
+    /// Headers.
+    pub headers: Headers,
+    /// Payload.
+    pub payload: Vec<u8>,
+}
+
+/// What is known of an account's token on the servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pushed {
+    /// Identity key of the account.
+    pub account: PublicKey,
+    /// The token that is being pushed, or was.
+    pub token: TokenId,
+    /// When it began or ended.
+    pub at: Timestamp,
+    /// Servers that gave it back; 0 while it is not known.
+    pub servers: u32,
+    /// Whether it was read back from every server: false from the moment it begins.
+    pub done: bool,
+}
+
+const LISTED: &str = "SELECT body, position FROM overlay AS e WHERE";
+const LISTED_HEAD: &str = "SELECT body, NULL FROM entities AS e
+     WHERE NOT EXISTS (SELECT 1 FROM overlay AS o WHERE o.id = e.id) AND";
+
+impl Store {
+    /// All accounts, by name.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn accounts(&self) -> Result<Vec<Listed>, StoreError> {
+        self.listed("kind = 'account'", [])
+    }
+
+    /// The operator.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn operators(&self) -> Result<Vec<Listed>, StoreError> {
+        self.listed("kind = 'operator'", [])
+    }
+
+    /// Users of an account, or of all, by name.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn users(&self, account: Option<PublicKey>) -> Result<Vec<Listed>, StoreError> {
+        match account {
+            Some(account) => self.listed("kind = 'user' AND parent = ?1", [account.to_string()]),
+            None => self.listed("kind = 'user'", []),
+        }
+    }
+
+    /// Signing, curve and free keys of an owner, or of all.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn keys(&self, owner: Option<PublicKey>) -> Result<Vec<Listed>, StoreError> {
+        match owner {
+            Some(owner) => self.listed("kind = 'key' AND parent = ?1", [owner.to_string()]),
+            None => self.listed("kind = 'key'", []),
+        }
+    }
+
+    /// Whatever has this public key: a user's key may be known in several accounts.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn by_key(&self, key: PublicKey) -> Result<Vec<Listed>, StoreError> {
+        self.listed("key = ?1", [key.to_string()])
+    }
+
+    /// Whatever has this name or label, exactly.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn by_name(&self, name: &str) -> Result<Vec<Listed>, StoreError> {
+        self.listed("name = ?1", [name])
+    }
+
+    fn listed(&self, condition: &str, params: impl Params + Clone) -> Result<Vec<Listed>, StoreError> {
+        self.read(|transaction| {
+            let mut list = Vec::new();
+            for half in [LISTED, LISTED_HEAD] {
+                let mut statement = transaction.prepare_cached(&format!("{half} {condition}"))?;
+                let mut found = statement.query(params.clone())?;
+                while let Some(row) = found.next()? {
+                    list.push(Listed { entity: rows::json(&rows::text(row, 0)?)?, pending: row.get(1)? });
+                }
+            }
+            list.sort_by(|a, b| {
+                a.entity.name().cmp(b.entity.name()).then_with(|| a.entity.id().cmp(&b.entity.id()))
+            });
+            Ok(list)
+        })
+    }
+
+    /// How much there is.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn counts(&self) -> Result<Counts, StoreError> {
+        self.read(|transaction| {
+            let count = |query: &str| transaction.query_row(query, [], |row| row.get::<_, u64>(0));
+            let entities = |kind: &str| {
+                let both = "SELECT count(*) FROM (SELECT id FROM entities WHERE kind = ?1 UNION SELECT id FROM overlay WHERE kind = ?1)";
+                transaction.query_row(both, [kind], |row| row.get::<_, u64>(0))
+            };
+            Ok(Counts {
+                pending: count("SELECT count(*) FROM journal WHERE state = 'pending'")?,
+                held: count("SELECT count(*) FROM journal WHERE state = 'held'")?,
+                accounts: entities("account")?,
+                users: entities("user")?,
+                keys: entities("key")?,
+                anomalies: count("SELECT count(*) FROM anomalies")?,
+                hand_outs: count("SELECT count(*) FROM hand_outs")?,
+                kept_keys: count("SELECT count(*) FROM keys")?,
+            })
+        })
+    }
+
+    /// Commands held, in journal order.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn held(&self) -> Result<Vec<Held>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT command_id, command, context, reason FROM journal WHERE state = 'held' ORDER BY position",
+            )?;
+            let mut found = statement.query([])?;
+            let mut list = Vec::new();
+            while let Some(row) = found.next()? {
+                list.push(Held {
+                    command_id: rows::uuid(row, 0)?,
+                    command: rows::json(&rows::text(row, 1)?)?,
+                    context: rows::json(&rows::text(row, 2)?)?,
+                    reason: rows::json(&rows::text(row, 3)?)?,
+                });
+            }
+            Ok(list)
+        })
+    }
+
+    /// When the oldest pending command was decided.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn oldest_pending(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|transaction| {
+            let query = "SELECT context FROM journal WHERE state = 'pending' ORDER BY position LIMIT 1";
+            let context = transaction.query_row(query, [], |row| rows::text(row, 0)).optional()?;
+            context.map(|context| rows::json::<Context>(&context).map(|context| context.now)).transpose()
+        })
+    }
+
+    /// Messages on the stream behind this sequence, as far as this host has read or written them.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn trail(&self, after: u64, limit: u32) -> Result<Vec<TrailEntry>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT sequence, subject, headers, payload FROM (
+                     SELECT sequence, subject, headers, payload FROM messages WHERE sequence > ?1
+                     UNION ALL
+                     SELECT j.first + e.place, e.subject, e.headers, e.payload
+                     FROM journal AS j JOIN envelopes AS e ON e.position = j.position
+                     WHERE j.first > ?1 - 1000 AND j.first + e.place > ?1
+                     AND NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.sequence = j.first + e.place)
+                 ) ORDER BY sequence LIMIT ?2",
+            )?;
+            let mut found = statement.query([i64::try_from(after).unwrap_or(i64::MAX), i64::from(limit)])?;
+            let mut list = Vec::new();
+            while let Some(row) = found.next()? {
+                list.push(TrailEntry {
+                    sequence: row.get(0)?,
+                    subject: row.get(1)?,
+                    headers: rows::json(&rows::text(row, 2)?)?,
+                    payload: row.get(3)?,
+                });
+            }
+            Ok(list)
+        })
+    }
+
+    /// Events of pending and held commands, in journal order.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn pending_events(&self, limit: u32) -> Result<Vec<PendingEvent>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT j.position, j.command_id, j.state, e.subject, e.headers, e.payload
+                 FROM journal AS j JOIN envelopes AS e ON e.position = j.position
+                 WHERE j.state IN ('pending', 'held') ORDER BY j.position, e.place LIMIT ?1",
+            )?;
+            let mut found = statement.query([limit])?;
+            let mut list = Vec::new();
+            while let Some(row) = found.next()? {
+                list.push(PendingEvent {
+                    position: row.get(0)?,
+                    command_id: rows::uuid(row, 1)?,
+                    state: facts::state(&rows::text(row, 2)?)?,
+                    subject: row.get(3)?,
+                    headers: rows::json(&rows::text(row, 4)?)?,
+                    payload: row.get(5)?,
+                });
+            }
+            Ok(list)
+        })
+    }
+
+    /// Messages that change nothing, by sequence.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn anomalies(&self) -> Result<Vec<Anomaly>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached("SELECT body FROM anomalies ORDER BY first")?;
+            let mut found = statement.query([])?;
+            let mut list = Vec::new();
+            while let Some(row) = found.next()? {
+                list.push(rows::json(&rows::text(row, 0)?)?);
+            }
+            Ok(list)
+        })
+    }
+
+    /// What is known of an account's token on the servers.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn pushed(&self, account: PublicKey) -> Result<Option<Pushed>, StoreError> {
+        self.read(|transaction| pushed(transaction, account))
+    }
+
+    /// Notes what is known of it: before a push begins, and when it was read back.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn note_pushed(&self, pushed: &Pushed) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let mut statement = transaction
+                .prepare_cached("INSERT OR REPLACE INTO pushed (account, body) VALUES (?1, ?2)")?;
+            statement.execute((pushed.account.to_string(), rows::to_json(pushed)?))?;
+            Ok(())
+        })
+    }
+}
+
+fn pushed(transaction: &Transaction<'_>, account: PublicKey) -> Result<Option<Pushed>, RowError> {
+    let mut statement = transaction.prepare_cached("SELECT body FROM pushed WHERE account = ?1")?;
+    let body = statement.query_row([account.to_string()], |row| rows::text(row, 0)).optional()?;
+    body.map(|body| rows::json(&body)).transpose()
+}
