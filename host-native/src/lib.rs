@@ -1,1 +1,16 @@
-//! NATS identities as events: the native host.
+//! NATS identities as events: the native host. Carries the core's data to the world.
+#![forbid(unsafe_code)]
+
+// Facts from outside, and what must not be seen.
+pub mod ambient;
+pub mod files;
+pub mod vault;
+
+// What is kept, and who signs.
+pub mod keyring;
+pub mod store;
+
+// The operations.
+pub mod error;
+pub mod host;
+pub mod ports;

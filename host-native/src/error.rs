@@ -1,0 +1,120 @@
+//! The one error of the library's operations.
+
+use crate::ambient::EntropyError;
+use crate::files::FileError;
+use crate::keyring::KeyringError;
+use crate::store::StoreError;
+use crate::vault::VaultError;
+use cim_keys_core::command::Rejection;
+use cim_keys_core::creds::CredsError;
+use cim_keys_core::draft::CompleteError;
+use cim_keys_core::nkey::PublicKey;
+use cim_keys_core::registry::EntityId;
+use std::path::PathBuf;
+use uuid::Uuid;
+
+/// Why an operation was not done. Unless said otherwise, nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The core's rules say no.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Sealed seeds.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Signing.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The random source.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A signature did not fit what was asked for.
+    #[error(transparent)]
+    Complete(#[from] CompleteError),
+    /// Creds cannot be written.
+    #[error(transparent)]
+    Creds(#[from] CredsError),
+    /// A registry was founded in this store before.
+    #[error("a registry was founded in {} before", path.display())]
+    Founded {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The command id is another command's.
+    #[error("command {id} was given before, with other content")]
+    IdTaken {
+        /// The id.
+        id: Uuid,
+    },
+    /// There is no such entity.
+    #[error("{id} does not exist")]
+    Unknown {
+        /// Which.
+        id: EntityId,
+    },
+    /// The account has no key that could sign this.
+    #[error("account {account} has no {}", match role { Some(role) => format!("signing key with the role {role:?}"), None => "plain signing key".to_owned() })]
+    NoSigningKey {
+        /// Identity key of the account.
+        account: PublicKey,
+        /// The role asked for.
+        role: Option<String>,
+        /// Roles it has.
+        roles: Vec<String>,
+    },
+    /// The user's seed is not here.
+    #[error("the seed of user {user} is not kept here, so no creds can be written")]
+    NoUserSeed {
+        /// The user.
+        user: PublicKey,
+    },
+    /// Creds are not written yet, and those come first.
+    #[error("the creds of user {user} are made but not written yet")]
+    NotHandedOut {
+        /// The user.
+        user: PublicKey,
+    },
+    /// Other writers were always first.
+    #[error("the registry changed each time before the command could be written: {attempts} attempts")]
+    Contended {
+        /// Attempts.
+        attempts: u32,
+    },
+    /// What was decided could not be judged as it was decided: a fault of this program.
+    #[error("internal: {what}")]
+    Internal {
+        /// What.
+        what: String,
+    },
+}
+
+impl KeyError {
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Rejected(error) => error.code(),
+            Self::Store(error) => error.code(),
+            Self::Vault(error) => error.code(),
+            Self::Keyring(error) => error.code(),
+            Self::Entropy(error) => error.code(),
+            Self::File(error) => error.code(),
+            Self::Complete(error) => error.code(),
+            Self::Creds(error) => error.code(),
+            Self::Founded { .. } => "founded",
+            Self::IdTaken { .. } => "id-taken",
+            Self::Unknown { .. } => "unknown",
+            Self::NoSigningKey { .. } => "no-signing-key",
+            Self::NoUserSeed { .. } => "no-user-seed",
+            Self::NotHandedOut { .. } => "not-handed-out",
+            Self::Contended { .. } => "contended",
+            Self::Internal { .. } => "internal",
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Held revocations are decided anew without asking anybody.
+
+use super::run::{changed, internal};
+use super::{Host, Request};
+use crate::error::KeyError;
+use crate::store::{Committed, Entry};
+use cim_keys_core::command::{self, Rejection};
+use cim_keys_core::context::Context;
+use cim_keys_core::journal::State;
+use cim_keys_core::rules::Violation;
+use cim_keys_core::time::Timestamp;
+use uuid::Uuid;
+
+/// Attempts before a command that always comes too late is left held.
+const ATTEMPTS: u32 = 20;
+
+impl Host {
+    /// Decides a held revocation anew: the same command and id, the next attempt, a new time and so new event ids. It goes
+    /// to the end of the journal as pending. Where the user or key is revoked already, with at least the time of the first
+    /// attempt, it is settled. False where it stays held.
+    ///
+    /// # Errors
+    /// The store or a key cannot be used. Nothing has changed then.
+    pub fn redecide(&self, command_id: Uuid) -> Result<bool, KeyError> {
+        for _ in 0..ATTEMPTS {
+            let Some(promised) = self.store.promised(command_id)? else { return Ok(false) };
+            if promised.state != State::Held {
+                return Ok(promised.state != State::Confirmed);
+            }
+            if !promised.command.is_revocation() {
+                return Ok(false);
+            }
+            let request = Request::new(promised.command);
+            let context = Context {
+                now: self.later_than(promised.context.now)?,
+                attempt: promised.context.attempt.saturating_add(1),
+                authority: self.authority(&request)?,
+                ..promised.context
+            };
+            let scope = request.command.scope(&context, self.store.registry_id()?);
+            let (facts, revision) = self.store.facts(&scope, true)?;
+            let draft = match command::decide(&facts, &request.command, &context) {
+                Ok(draft) => draft,
+                Err(Rejection::Violation(Violation::AlreadyRevoked { at, .. }))
+                    if promised.revoked_at.is_some_and(|first| at >= first) =>
+                {
+                    return Ok(self.store.settle(command_id)?);
+                }
+                Err(_) => return Ok(false),
+            };
+            let signatures = self.keyring(&[]).sign(&draft)?;
+            let decision = draft.complete(&signatures)?;
+            let entry = Entry {
+                command: &request.command,
+                context: &context,
+                facts_hash: facts.hash(),
+                entities: changed(&facts, &decision)?,
+                keys: Vec::new(),
+                hand_out: None,
+                decision: &decision,
+            };
+            match self.store.replace(revision, &entry)? {
+                Committed::At { .. } => return Ok(true),
+                Committed::Stale => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Now, and a second later than the attempt before, so that every token is younger than those of that attempt.
+    fn later_than(&self, before: Timestamp) -> Result<Timestamp, KeyError> {
+        let later = Timestamp::from_millis(before.millis().saturating_add(1000));
+        Ok(self.ambient.now().max(later.map_err(|error| internal(&error.to_string()))?))
+    }
+}
