@@ -14,3 +14,7 @@ pub mod store;
 pub mod error;
 pub mod host;
 pub mod ports;
+
+// The way to a server.
+#[cfg(feature = "nats")]
+pub mod nats;

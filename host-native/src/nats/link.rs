@@ -1,0 +1,523 @@
+//! One connection. It never comes back by itself: once it is lost, everything that was queued in it is lost too.
+
+use super::target::{Access, Target};
+use async_nats::client::{Request, RequestErrorKind};
+use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, ServerError};
+use cim_keys_core::sync::{Failure, Reply};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+/// How long one answer may take.
+pub const ANSWER: Duration = Duration::from_secs(5);
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Longer than any process lives.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// One connection to a server.
+///
+/// The client reconnects by nature and then sends what was queued; here it may not. Its tasks live in a runtime of the
+/// link's own, so that dropping the link ends them and whatever waits in them.
+pub struct Link {
+    client: Client,
+    seen: watch::Receiver<Seen>,
+    api_prefix: String,
+    inbox_prefix: String,
+    runtime: Option<Runtime>,
+}
+
+/// What the client reports of its connection.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    closed: bool,
+    authorization: Option<String>,
+    denied: Vec<String>,
+}
+
+/// Why no answer came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// None in time.
+    Timeout,
+    /// The connection is gone.
+    Closed,
+    /// 503.
+    NoResponders,
+    /// Larger than the server takes.
+    TooLarge,
+    /// A subject is not permitted.
+    Permission {
+        /// The subject.
+        subject: String,
+    },
+    /// The server refuses the creds.
+    Authorization {
+        /// In its words.
+        reason: String,
+    },
+}
+
+impl Link {
+    /// Connects. `now` (Unix seconds) tells whether the creds are still valid: a client with expired creds would try
+    /// without end.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn connect(target: &Target, now: i64) -> Result<Self, LinkError> {
+        check_time(&target.access, now)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("cim-keys-nats")
+            .enable_all()
+            .build()
+            .map_err(|error| LinkError::Unreachable { reason: error.to_string() })?;
+        let (tell, seen) = watch::channel(Seen::default());
+        let once = Arc::new(AtomicBool::new(false));
+        let options = options(target, tell, Arc::clone(&once));
+        let urls = target.urls.clone();
+        let connected = runtime.spawn(async move {
+            let client = options.connect(urls).await;
+            once.store(true, Ordering::SeqCst);
+            client
+        });
+        let outcome = match tokio::time::timeout(CONNECT + CONNECT, connected).await {
+            Ok(Ok(Ok(client))) => Ok(client),
+            Ok(Ok(Err(error))) => Err(refused(&error, target)),
+            Ok(Err(_)) | Err(_) => Err(LinkError::Unreachable { reason: "no answer in time".into() }),
+        };
+        match outcome {
+            Ok(client) => Ok(Self {
+                client,
+                seen,
+                api_prefix: target.api_prefix.clone(),
+                inbox_prefix: target.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".to_owned()),
+                runtime: Some(runtime),
+            }),
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    /// A subject of the JetStream API: `tail` behind this connection's prefix.
+    #[must_use]
+    pub fn api(&self, tail: &str) -> String {
+        format!("{}.{tail}", self.api_prefix)
+    }
+
+    /// Prefix of the JetStream API for this connection.
+    #[must_use]
+    pub fn api_prefix(&self) -> &str {
+        &self.api_prefix
+    }
+
+    /// Name of the server that this connection goes to.
+    #[must_use]
+    pub fn server_name(&self) -> String {
+        self.client.server_info().server_name
+    }
+
+    /// Version of that server, as it writes it.
+    #[must_use]
+    pub fn server_version(&self) -> String {
+        self.client.server_info().version
+    }
+
+    /// The same as numbers; none where it is no version.
+    #[must_use]
+    pub fn server_numbers(&self) -> Option<(u32, u32, u32)> {
+        numbers(&self.server_version())
+    }
+
+    /// The largest message in bytes that the server takes.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.client.server_info().max_payload
+    }
+
+    /// Whether the connection is gone for good.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.seen.borrow().closed
+    }
+
+    /// How many replicas a stream should have: three where the server belongs to a cluster of three or more, else one.
+    #[must_use]
+    pub fn cluster_replicas(&self) -> u32 {
+        let info = self.client.server_info();
+        if info.cluster.is_some() && info.connect_urls.len() >= 3 { 3 } else { 1 }
+    }
+
+    /// How many permission violations were reported so far.
+    pub(super) fn denials(&self) -> usize {
+        self.seen.borrow().denied.len()
+    }
+
+    /// A violation for one of these subjects that was reported after the first `before`.
+    pub(super) fn denied_since(&self, before: usize, subjects: &BTreeSet<String>) -> Option<String> {
+        self.seen.borrow().denied.iter().skip(before).find(|subject| subjects.contains(*subject)).cloned()
+    }
+
+    /// Waits until the connection is gone, and says why.
+    pub async fn closed(&self) -> Trouble {
+        self.trouble(None).await
+    }
+
+    /// Asks and waits for one answer, at most `patience`.
+    ///
+    /// # Errors
+    /// See [`Trouble`]. The request may have had its effect whatever the error.
+    pub async fn ask(
+        &self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        payload: Vec<u8>,
+        patience: Duration,
+    ) -> Result<Message, Trouble> {
+        let mut request = Request::new().payload(payload.into()).timeout(Some(patience + ANSWER));
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
+        let asked = self.client.send_request(subject.to_owned(), request);
+        tokio::select! {
+            biased;
+            answer = asked => answer.map_err(|error| match error.kind() {
+                RequestErrorKind::NoResponders => Trouble::NoResponders,
+                RequestErrorKind::MaxPayloadExceeded => Trouble::TooLarge,
+                RequestErrorKind::TimedOut => Trouble::Timeout,
+                RequestErrorKind::InvalidSubject | RequestErrorKind::Other => Trouble::Closed,
+            }),
+            trouble = self.trouble(Some(subject)) => Err(trouble),
+            () = tokio::time::sleep(patience) => Err(Trouble::Timeout),
+        }
+    }
+
+    /// Asks and gathers answers until `enough` says so, or for at most `patience`. An answer is handed to `enough` as
+    /// it comes; what it keeps is its affair.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn gather(
+        &self,
+        subject: &str,
+        payload: Vec<u8>,
+        patience: Duration,
+        mut enough: impl FnMut(Message) -> bool,
+    ) -> Result<(), Trouble> {
+        use futures::StreamExt;
+        let inbox = self.client.new_inbox();
+        let gathering = async {
+            let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|_| Trouble::Closed)?;
+            let asked = self.client.publish_with_reply(subject.to_owned(), inbox.clone(), payload.into()).await;
+            asked.map_err(|_| Trouble::Closed)?;
+            while let Some(answer) = answers.next().await {
+                if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) && answer.headers.as_ref().is_none_or(HeaderMap::is_empty) {
+                    return Err(Trouble::NoResponders);
+                }
+                if enough(answer) {
+                    return Ok(());
+                }
+            }
+            Err(Trouble::Closed)
+        };
+        tokio::select! {
+            biased;
+            outcome = gathering => outcome,
+            trouble = self.trouble(Some(subject)) => Err(trouble),
+            () = tokio::time::sleep(patience) => Err(Trouble::Timeout),
+        }
+    }
+
+    /// Queues one message. Only a later answer tells whether it went out.
+    ///
+    /// # Errors
+    /// The connection is gone, or the message is larger than the server takes.
+    pub(super) async fn queue(&self, subject: &str, headers: HeaderMap, payload: Vec<u8>) -> Result<(), Trouble> {
+        let queued = self.client.publish_with_headers(subject.to_owned(), headers, payload.into());
+        tokio::select! {
+            biased;
+            outcome = queued => outcome.map_err(|error| match error.kind() {
+                async_nats::client::PublishErrorKind::MaxPayloadExceeded => Trouble::TooLarge,
+                _ => Trouble::Closed,
+            }),
+            trouble = self.trouble(Some(subject)) => Err(trouble),
+            () = tokio::time::sleep(ANSWER) => Err(Trouble::Timeout),
+        }
+    }
+
+    /// Waits for something that makes an answer impossible. A violation for this subject counts when it is reported after
+    /// the call began; one for the inbox counts for ever.
+    async fn trouble(&self, subject: Option<&str>) -> Trouble {
+        let mut seen = self.seen.clone();
+        let before = seen.borrow_and_update().denied.len();
+        loop {
+            {
+                let now = seen.borrow_and_update();
+                if let Some(reason) = &now.authorization {
+                    return Trouble::Authorization { reason: reason.clone() };
+                }
+                if now.closed {
+                    return Trouble::Closed;
+                }
+                let ours = |(place, denied): &(usize, &String)| {
+                    *place >= before && Some(denied.as_str()) == subject || denied.starts_with(&self.inbox_prefix)
+                };
+                if let Some((_, denied)) = now.denied.iter().enumerate().find(ours).filter(|_| subject.is_some()) {
+                    return Trouble::Permission { subject: denied.clone() };
+                }
+            }
+            if seen.changed().await.is_err() {
+                return Trouble::Closed;
+            }
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Link({}, {})", self.server_name(), self.api_prefix)
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Timeout | Trouble::Closed | Trouble::TooLarge => Self::Unreachable,
+            Trouble::NoResponders => Self::NoResponders,
+            Trouble::Permission { subject } => Self::Permission { subject },
+            Trouble::Authorization { reason } => Self::Authorization { reason },
+        }
+    }
+}
+
+impl From<Trouble> for Reply {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Timeout | Trouble::Closed => Self::Unknown,
+            // The number that a stream gives for it: nothing was sent.
+            Trouble::TooLarge => Self::Error { code: 10054 },
+            Trouble::NoResponders => Self::NoResponders,
+            Trouble::Permission { subject } => Self::Permission { subject },
+            Trouble::Authorization { reason } => Self::Authorization { reason },
+        }
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no answer in time"),
+            Self::Closed => f.write_str("the connection was lost"),
+            Self::NoResponders => f.write_str("nobody answers (503)"),
+            Self::TooLarge => f.write_str("larger than the server takes"),
+            Self::Permission { subject } => write!(f, "not permitted: {subject}"),
+            Self::Authorization { reason } => write!(f, "the server refuses the creds: {reason}"),
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// The creds were valid until then.
+    #[error("the creds expired at {at} (Unix seconds): renew them with `cim-keys access renew` or `cim-keys user creds`")]
+    Expired {
+        /// Unix seconds.
+        at: i64,
+    },
+    /// The creds are not valid before then.
+    #[error("the creds are valid only from {at} (Unix seconds) on: wait, or set this machine's clock")]
+    NotYet {
+        /// Unix seconds.
+        at: i64,
+    },
+    /// The server refuses them.
+    #[error("the server refuses the creds ({reason}): is the account pushed, and the user not revoked?")]
+    Refused {
+        /// In its words.
+        reason: String,
+    },
+    /// No server answers.
+    #[error("no server can be reached: {reason}")]
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl LinkError {
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Expired { .. } => "creds-expired",
+            Self::NotYet { .. } => "creds-not-yet-valid",
+            Self::Refused { .. } => "authorization",
+            Self::Unreachable { .. } => "unreachable",
+        }
+    }
+}
+
+impl From<&LinkError> for Failure {
+    fn from(error: &LinkError) -> Self {
+        match error {
+            LinkError::Expired { .. } | LinkError::NotYet { .. } | LinkError::Refused { .. } => {
+                Self::Authorization { reason: error.to_string() }
+            }
+            LinkError::Unreachable { .. } => Self::Unreachable,
+        }
+    }
+}
+
+/// `2.15.1` as numbers; what follows a `-` or `+` is left out.
+#[must_use]
+pub fn numbers(version: &str) -> Option<(u32, u32, u32)> {
+    let plain = version.trim().trim_start_matches('v').split(['-', '+']).next()?;
+    let mut parts = plain.split('.').map(|part| part.parse::<u32>().ok());
+    Some((parts.next()??, parts.next()??, parts.next()??))
+}
+
+fn check_time(access: &Access, now: i64) -> Result<(), LinkError> {
+    let Access::Creds { token, .. } = access else { return Ok(()) };
+    let claims = token.claims();
+    if claims.expires != 0 && claims.expires <= now {
+        return Err(LinkError::Expired { at: claims.expires });
+    }
+    if claims.not_before > now {
+        return Err(LinkError::NotYet { at: claims.not_before });
+    }
+    Ok(())
+}
+
+fn options(target: &Target, tell: watch::Sender<Seen>, once: Arc<AtomicBool>) -> ConnectOptions {
+    let access = Arc::clone(&target.access);
+    let mut options = ConnectOptions::with_auth_callback(move |nonce| {
+        let signed = sign(&access, &nonce);
+        async move { signed }
+    })
+    .name("cim-keys")
+    .connection_timeout(CONNECT)
+    .ping_interval(Duration::from_secs(15))
+    // The first try goes out at once; a second one, after the connection was lost, never.
+    .reconnect_delay_callback(move |_| if once.load(Ordering::SeqCst) { NEVER } else { Duration::ZERO })
+    .event_callback(move |event| {
+        note(&tell, event);
+        async {}
+    });
+    if let Some(prefix) = &target.inbox_prefix {
+        options = options.custom_inbox_prefix(prefix.clone());
+    }
+    if let Some(ca) = &target.ca {
+        options = options.add_root_certificates(ca.clone());
+    }
+    if let Some((certificate, key)) = &target.certificate {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    if target.tls_first {
+        options = options.tls_first();
+    }
+    options
+}
+
+fn sign(access: &Access, nonce: &[u8]) -> Result<Auth, AuthError> {
+    let signed = |key: &cim_keys_core::nkey::KeyPair| {
+        key.sign(nonce).map(|signature| signature.as_bytes().to_vec()).map_err(AuthError::new)
+    };
+    let mut auth = Auth::new();
+    match access {
+        Access::Open => {}
+        Access::Creds { token, key } => {
+            auth.jwt = Some(token.as_str().to_owned());
+            auth.signature = Some(signed(key)?);
+        }
+        Access::Nkey(key) => {
+            auth.nkey = Some(key.public_key().to_string());
+            auth.signature = Some(signed(key)?);
+        }
+        Access::User { user, password } => {
+            auth.username = Some(user.clone());
+            auth.password = Some(password.expose().to_owned());
+        }
+        Access::Token(token) => auth.token = Some(token.expose().to_owned()),
+    }
+    Ok(auth)
+}
+
+fn note(tell: &watch::Sender<Seen>, event: Event) {
+    match event {
+        Event::Disconnected | Event::Closed => {
+            tell.send_modify(|seen| seen.closed = true);
+        }
+        Event::ServerError(ServerError::AuthorizationViolation) => {
+            tell.send_modify(|seen| seen.authorization = Some("Authorization Violation".into()));
+        }
+        Event::ServerError(ServerError::Other(text)) => {
+            if let Some(subject) = denied(&text) {
+                tell.send_modify(|seen| seen.denied.push(subject.to_owned()));
+            } else if is_authorization(&text) {
+                tell.send_modify(|seen| seen.authorization = Some(text));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The subject of `Permissions Violation for Publish to "…"` and its like.
+fn denied(text: &str) -> Option<&str> {
+    let rest = text.get(..22).filter(|start| start.eq_ignore_ascii_case("permissions violation "))?;
+    text.get(rest.len()..)?.split('"').nth(1)
+}
+
+/// Errors after which a server takes no more from this user.
+fn is_authorization(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["authorization violation", "authentication expired", "authentication revoked", "authentication timeout", "no longer valid"]
+        .iter()
+        .any(|known| text.contains(known))
+}
+
+fn refused(error: &async_nats::ConnectError, target: &Target) -> LinkError {
+    let mut text = error.to_string();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    match error.kind() {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => LinkError::Refused { reason: text },
+        _ if is_authorization(&text) => LinkError::Refused { reason: text },
+        _ => LinkError::Unreachable { reason: format!("{} ({text})", target.shown()) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_texts_are_understood() {
+        assert_eq!(denied("Permissions Violation for Publish to \"a.b\""), Some("a.b"));
+        assert_eq!(denied("Permissions Violation for Subscription to \"_INBOX.x.*\" using queue \"q\""), Some("_INBOX.x.*"));
+        assert_eq!(denied("Authorization Violation"), None);
+        assert!(is_authorization("User Authentication Expired") && is_authorization("User Authentication Revoked"));
+        assert_eq!(numbers("2.15.1"), Some((2, 15, 1)));
+        assert_eq!(numbers("v2.12.1-RC.2"), Some((2, 12, 1)));
+        assert_eq!((numbers("2.12"), numbers("")), (None, None));
+    }
+}

@@ -1,0 +1,360 @@
+//! The streams on a server: their settings in JetStream's JSON, and creating what is missing.
+
+use super::link::{ANSWER, Link, Trouble, numbers};
+use cim_keys_core::journal::StreamIdentity;
+use cim_keys_core::stream::{
+    Difference, KEYS_ARCHIVE, KEYS_EVENTS, SERVER_FLOOR, StreamConfig, keys_archive_stream_config,
+    keys_events_stream_config,
+};
+use cim_keys_core::subjects::Namespace;
+use cim_keys_core::sync::StreamInfo;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Both streams as they must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// `KEYS_EVENTS`.
+    pub events: StreamConfig,
+    /// `KEYS_ARCHIVE`.
+    pub archive: StreamConfig,
+    /// How many servers keep a copy; none for three where the server belongs to a cluster of three or more, else one.
+    pub replicas: Option<u32>,
+}
+
+impl Wanted {
+    /// The design's settings for this namespace.
+    #[must_use]
+    pub fn new(namespace: &Namespace) -> Self {
+        Self {
+            events: keys_events_stream_config(namespace),
+            archive: keys_archive_stream_config(namespace),
+            replicas: None,
+        }
+    }
+
+    /// The same with another duplicate window in nanoseconds: events stay exactly once without it.
+    #[must_use]
+    pub fn duplicate_window(mut self, nanos: u64) -> Self {
+        self.events.duplicate_window = nanos;
+        self
+    }
+}
+
+/// What [`ensure`] found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ensured {
+    /// How `KEYS_EVENTS` stands.
+    pub events: StreamInfo,
+    /// How `KEYS_ARCHIVE` stands.
+    pub archive: StreamInfo,
+    /// Names of the streams that were created.
+    pub created: Vec<String>,
+}
+
+/// Creates the streams where they are missing and compares them where they are there. Never changes one.
+///
+/// # Errors
+/// See [`StreamsError`]. A stream that differs is named with every difference.
+pub async fn ensure(link: &Link, wanted: &Wanted) -> Result<Ensured, StreamsError> {
+    if link.server_numbers().is_none_or(|found| found < SERVER_FLOOR) {
+        return Err(StreamsError::ServerTooOld { found: link.server_version() });
+    }
+    let mut created = Vec::new();
+    let events = one(link, &wanted.events, wanted, &mut created).await?;
+    let archive = one(link, &wanted.archive, wanted, &mut created).await?;
+    // RFC 3339 in UTC with as many decimals as needed: seconds decide, then the decimals.
+    if moment(&archive.identity.created) < moment(&events.identity.created) {
+        return Err(StreamsError::ArchiveOfAnother {
+            archive: archive.identity.created,
+            events: events.identity.created,
+        });
+    }
+    Ok(Ensured { events, archive, created })
+}
+
+async fn one(
+    link: &Link,
+    config: &StreamConfig,
+    wanted: &Wanted,
+    created: &mut Vec<String>,
+) -> Result<StreamInfo, StreamsError> {
+    let found = match info(link, &config.name).await {
+        Ok(info) => info,
+        Err(StreamsError::Refused { code: 10059, .. }) => {
+            let replicas = wanted.replicas.unwrap_or_else(|| link.cluster_replicas());
+            create(link, config, replicas).await?;
+            created.push(config.name.clone());
+            info(link, &config.name).await?
+        }
+        Err(error) => return Err(error),
+    };
+    let differences = config.differences(&found.config);
+    if differences.is_empty() {
+        return Ok(found);
+    }
+    Err(StreamsError::Differs { stream: config.name.clone(), differences })
+}
+
+/// How a stream stands, by its leader.
+///
+/// # Errors
+/// See [`StreamsError`]; code 10059 where it does not exist.
+pub async fn info(link: &Link, stream: &str) -> Result<StreamInfo, StreamsError> {
+    let answer = api(link, &format!("STREAM.INFO.{stream}"), Vec::new(), stream, ANSWER).await?;
+    let mut info = parse_info(&answer).ok_or_else(|| StreamsError::Unreadable { stream: stream.to_owned() })?;
+    info.server = link.server_numbers();
+    Ok(info)
+}
+
+async fn create(link: &Link, config: &StreamConfig, replicas: u32) -> Result<(), StreamsError> {
+    let body = to_json(config, replicas).to_string().into_bytes();
+    // A cluster places a stream before it answers.
+    let patience = ANSWER + Duration::from_secs(10);
+    match api(link, &format!("STREAM.CREATE.{}", config.name), body, &config.name, patience).await {
+        // Somebody else was first: what is there is compared next.
+        Ok(_) | Err(StreamsError::Refused { code: 10058, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks the JetStream API; an error in the answer is an error here.
+pub(super) async fn api(
+    link: &Link,
+    tail: &str,
+    body: Vec<u8>,
+    stream: &str,
+    patience: Duration,
+) -> Result<Value, StreamsError> {
+    let subject = link.api(tail);
+    let answer = link
+        .ask(&subject, None, body, patience)
+        .await
+        .map_err(|trouble| StreamsError::NoAnswer { subject, trouble })?;
+    let value: Value = serde_json::from_slice(&answer.payload)
+        .map_err(|_| StreamsError::Unreadable { stream: stream.to_owned() })?;
+    let error = &value["error"];
+    if error.is_null() {
+        return Ok(value);
+    }
+    let code = error["err_code"].as_u64().or_else(|| error["code"].as_u64()).unwrap_or_default();
+    Err(StreamsError::Refused {
+        stream: stream.to_owned(),
+        code: u32::try_from(code).unwrap_or_default(),
+        description: error["description"].as_str().unwrap_or_default().chars().take(200).collect(),
+    })
+}
+
+fn parse_info(answer: &Value) -> Option<StreamInfo> {
+    let state = &answer["state"];
+    Some(StreamInfo {
+        identity: StreamIdentity {
+            name: answer["config"]["name"].as_str()?.to_owned(),
+            created: answer["created"].as_str()?.to_owned(),
+        },
+        config: from_json(&answer["config"]),
+        first: state["first_seq"].as_u64()?,
+        last: state["last_seq"].as_u64()?,
+        server: None,
+    })
+}
+
+/// Settings as JetStream's JSON.
+#[must_use]
+pub fn to_json(config: &StreamConfig, replicas: u32) -> Value {
+    let mut json = json!({
+        "name": config.name,
+        "retention": config.retention,
+        "storage": config.storage,
+        "discard": config.discard,
+        "max_age": config.max_age,
+        "max_msg_size": config.max_msg_size,
+        "max_msgs": config.max_msgs,
+        "max_msgs_per_subject": config.max_msgs_per_subject,
+        "max_bytes": -1,
+        "max_consumers": -1,
+        "num_replicas": replicas,
+        "allow_direct": config.allow_direct,
+        "deny_delete": config.deny_delete,
+        "deny_purge": config.deny_purge,
+        "allow_rollup_hdrs": config.allow_rollup,
+        "sealed": config.sealed,
+        "no_ack": config.no_ack,
+    });
+    let mut set = |name: &str, value: Value| json[name] = value;
+    if config.allow_atomic {
+        set("allow_atomic", json!(true));
+    }
+    if config.persist_async {
+        set("persist_mode", json!("async"));
+    }
+    match &config.mirror {
+        Some(origin) => {
+            set("mirror", json!({ "name": origin }));
+            set("mirror_direct", json!(true));
+        }
+        None => {
+            set("subjects", json!(config.subjects));
+            set("duplicate_window", json!(config.duplicate_window));
+        }
+    }
+    if let Some((source, destination)) = &config.republish {
+        set("republish", json!({ "src": source, "dest": destination }));
+    }
+    json
+}
+
+/// Settings from JetStream's JSON; what a server leaves out has the value that it stands for.
+#[must_use]
+pub fn from_json(json: &Value) -> StreamConfig {
+    let text = |name: &str, default: &str| json[name].as_str().unwrap_or(default).to_owned();
+    let flag = |name: &str| json[name].as_bool().unwrap_or_default();
+    let count = |name: &str, default: i64| json[name].as_i64().unwrap_or(default);
+    let nanos = |name: &str| json[name].as_u64().unwrap_or_default();
+    // 0 and -1 are both without a limit.
+    let limit = |name: &str| Some(count(name, -1)).filter(|limit| *limit != 0).unwrap_or(-1);
+    let part = |value: &Value, name: &str| value[name].as_str().map(str::to_owned);
+    let republish = &json["republish"];
+    let subjects = json["subjects"].as_array().map(Vec::as_slice).unwrap_or_default();
+    StreamConfig {
+        name: text("name", ""),
+        subjects: subjects.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        retention: text("retention", "limits"),
+        storage: text("storage", "file"),
+        discard: text("discard", "old"),
+        max_age: nanos("max_age"),
+        max_msg_size: limit("max_msg_size"),
+        max_msgs: limit("max_msgs"),
+        max_msgs_per_subject: limit("max_msgs_per_subject"),
+        duplicate_window: nanos("duplicate_window"),
+        allow_direct: flag("allow_direct"),
+        allow_atomic: flag("allow_atomic"),
+        deny_delete: flag("deny_delete"),
+        deny_purge: flag("deny_purge"),
+        republish: part(republish, "src").zip(part(republish, "dest")),
+        mirror: part(&json["mirror"], "name"),
+        sealed: flag("sealed"),
+        persist_async: json["persist_mode"].as_str() == Some("async"),
+        allow_rollup: flag("allow_rollup_hdrs"),
+        no_ack: flag("no_ack"),
+    }
+}
+
+/// Sorts RFC 3339 texts in UTC whose decimals may be cut: `…05Z` is before `…05.5Z`.
+fn moment(text: &str) -> (String, String) {
+    let text = text.trim_end_matches('Z');
+    let (seconds, decimals) = text.split_once('.').unwrap_or((text, ""));
+    (seconds.to_owned(), format!("{decimals:0<9}"))
+}
+
+/// Why the streams are not as they must be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamsError {
+    /// Below the oldest server for writers.
+    #[error("the server is {found}, writers need {}.{}.{} or newer", SERVER_FLOOR.0, SERVER_FLOOR.1, SERVER_FLOOR.2)]
+    ServerTooOld {
+        /// Its version.
+        found: String,
+    },
+    /// A stream of this name has other settings.
+    #[error("stream {stream} has other settings: {}", list(differences))]
+    Differs {
+        /// The stream.
+        stream: String,
+        /// All of them.
+        differences: Vec<Difference>,
+    },
+    /// The archive is older than the stream that it mirrors: it would splice two histories.
+    #[error("{KEYS_ARCHIVE} was made {archive}, before {KEYS_EVENTS} ({events}): it holds another history; keep it under another name and let a new one be made")]
+    ArchiveOfAnother {
+        /// Creation time of the archive.
+        archive: String,
+        /// Creation time of the stream.
+        events: String,
+    },
+    /// The JetStream API refuses.
+    #[error("stream {stream}: {description} ({code})")]
+    Refused {
+        /// The stream.
+        stream: String,
+        /// The number.
+        code: u32,
+        /// In its words.
+        description: String,
+    },
+    /// No answer.
+    #[error("{subject}: {trouble}")]
+    NoAnswer {
+        /// Asked there.
+        subject: String,
+        /// Why.
+        trouble: Trouble,
+    },
+    /// An answer that is no JSON of the JetStream API.
+    #[error("stream {stream}: the server's answer cannot be read")]
+    Unreadable {
+        /// The stream.
+        stream: String,
+    },
+}
+
+impl StreamsError {
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ServerTooOld { .. } => "server-too-old",
+            Self::Differs { .. } => "stream-settings",
+            Self::ArchiveOfAnother { .. } => "stream-archive",
+            Self::Refused { code: 10059, .. } => "stream-missing",
+            Self::Refused { .. } => "stream-refused",
+            Self::NoAnswer { trouble: Trouble::Permission { .. }, .. } => "permission",
+            Self::NoAnswer { trouble: Trouble::Authorization { .. }, .. } => "authorization",
+            Self::NoAnswer { .. } => "no-answer",
+            Self::Unreadable { .. } => "unreadable",
+        }
+    }
+}
+
+fn list(differences: &[Difference]) -> String {
+    let all: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    all.join("; ")
+}
+
+/// Whether a version is too old for writers.
+#[must_use]
+pub fn too_old(version: &str) -> bool {
+    numbers(version).is_none_or(|found| found < SERVER_FLOOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_survive_the_way_to_json_and_back() {
+        let wanted = Wanted::new(&Namespace::default());
+        for config in [wanted.events, wanted.archive] {
+            assert_eq!(from_json(&to_json(&config, 1)), config);
+        }
+    }
+
+    #[test]
+    fn what_a_server_leaves_out_is_not_what_we_want() {
+        let wanted = Wanted::new(&Namespace::default()).events;
+        let bare = from_json(&json!({ "name": "KEYS_EVENTS" }));
+        let names: Vec<String> = wanted.differences(&bare).into_iter().map(|difference| difference.setting).collect();
+        for name in ["subjects", "discard", "max_age", "duplicate_window", "allow_direct", "allow_atomic", "deny_delete",
+            "deny_purge", "republish", "max_msg_size"]
+        {
+            assert!(names.iter().any(|found| found == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn times_with_cut_decimals_are_in_order() {
+        assert!(moment("2026-11-23T18:00:05Z") < moment("2026-11-23T18:00:05.1Z"));
+        assert!(moment("2026-11-23T18:00:05.09Z") < moment("2026-11-23T18:00:05.1Z"));
+        assert!(moment("2026-11-23T18:00:05.123456789Z") < moment("2026-11-23T18:00:06Z"));
+    }
+}
