@@ -18,3 +18,5 @@ pub mod ports;
 // The way to a server.
 #[cfg(feature = "nats")]
 pub mod nats;
+#[cfg(feature = "nats")]
+pub mod pump;

@@ -121,7 +121,10 @@ impl File {
         }
         let file = |member, text: &str| -> Result<Option<PathBuf>, ContextError> {
             for scheme in ["env", "data", "nsc", "op"] {
-                if text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://") || rest.starts_with(':')) {
+                if text
+                    .strip_prefix(scheme)
+                    .is_some_and(|rest| rest.starts_with("://") || rest.starts_with(':'))
+                {
                     return Err(ContextError::Reference { path: path(), member, scheme });
                 }
             }
@@ -129,7 +132,8 @@ impl File {
         };
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let secret = |text: &str| (!text.is_empty()).then(|| SecretText::new(text.to_owned()));
-        let domain = (!self.jetstream_domain.is_empty()).then(|| format!("$JS.{}.API", self.jetstream_domain));
+        let domain =
+            (!self.jetstream_domain.is_empty()).then(|| format!("$JS.{}.API", self.jetstream_domain));
         Ok(Layer {
             server: text(&self.url),
             creds: file("creds", &self.creds)?,
@@ -180,7 +184,9 @@ pub enum ContextError {
         path: String,
     },
     /// A reference that this program does not follow.
-    #[error("{path}: `{member}` is a reference of the kind {scheme}: which this program does not follow; name a file")]
+    #[error(
+        "{path}: `{member}` is a reference of the kind {scheme}: which this program does not follow; name a file"
+    )]
     Reference {
         /// The file.
         path: String,
@@ -222,7 +228,10 @@ mod tests {
         let layer = read(path.to_str().unwrap(), None).unwrap();
         assert_eq!(layer.creds, Some(written.creds));
         assert_eq!(layer.server, Some(written.url));
-        assert_eq!((layer.inbox_prefix, layer.api_prefix), (Some(written.inbox_prefix), Some(written.jetstream_api_prefix)));
+        assert_eq!(
+            (layer.inbox_prefix, layer.api_prefix),
+            (Some(written.inbox_prefix), Some(written.jetstream_api_prefix))
+        );
     }
 
     #[test]
@@ -235,7 +244,10 @@ mod tests {
         };
         let creds = refused(r#"{"url":"nats://a","creds":"env://CREDS"}"#);
         assert!(matches!(creds, ContextError::Reference { member: "creds", scheme: "env", .. }));
-        assert!(matches!(refused(r#"{"nkey":"data:;base64,eA=="}"#), ContextError::Reference { member: "nkey", .. }));
+        assert!(matches!(
+            refused(r#"{"nkey":"data:;base64,eA=="}"#),
+            ContextError::Reference { member: "nkey", .. }
+        ));
         assert_eq!(refused("[]").code(), "context-json");
         assert_eq!(read("nobody", Some(folder.path())).map(|_| ()).unwrap_err().code(), "context-unknown");
         assert_eq!(read("nobody", None).map(|_| ()).unwrap_err().code(), "context-unknown");

@@ -2,7 +2,9 @@
 
 use super::target::{Access, Target};
 use async_nats::client::{Request, RequestErrorKind};
-use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, ServerError};
+use async_nats::{
+    Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, ServerError,
+};
 use cim_keys_core::sync::{Failure, Reply};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -213,10 +215,13 @@ impl Link {
         let inbox = self.client.new_inbox();
         let gathering = async {
             let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|_| Trouble::Closed)?;
-            let asked = self.client.publish_with_reply(subject.to_owned(), inbox.clone(), payload.into()).await;
+            let asked =
+                self.client.publish_with_reply(subject.to_owned(), inbox.clone(), payload.into()).await;
             asked.map_err(|_| Trouble::Closed)?;
             while let Some(answer) = answers.next().await {
-                if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) && answer.headers.as_ref().is_none_or(HeaderMap::is_empty) {
+                if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS)
+                    && answer.headers.as_ref().is_none_or(HeaderMap::is_empty)
+                {
                     return Err(Trouble::NoResponders);
                 }
                 if enough(answer) {
@@ -237,7 +242,12 @@ impl Link {
     ///
     /// # Errors
     /// The connection is gone, or the message is larger than the server takes.
-    pub(super) async fn queue(&self, subject: &str, headers: HeaderMap, payload: Vec<u8>) -> Result<(), Trouble> {
+    pub(super) async fn queue(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Vec<u8>,
+    ) -> Result<(), Trouble> {
         let queued = self.client.publish_with_headers(subject.to_owned(), headers, payload.into());
         tokio::select! {
             biased;
@@ -265,9 +275,12 @@ impl Link {
                     return Trouble::Closed;
                 }
                 let ours = |(place, denied): &(usize, &String)| {
-                    *place >= before && Some(denied.as_str()) == subject || denied.starts_with(&self.inbox_prefix)
+                    *place >= before && Some(denied.as_str()) == subject
+                        || denied.starts_with(&self.inbox_prefix)
                 };
-                if let Some((_, denied)) = now.denied.iter().enumerate().find(ours).filter(|_| subject.is_some()) {
+                if let Some((_, denied)) =
+                    now.denied.iter().enumerate().find(ours).filter(|_| subject.is_some())
+                {
                     return Trouble::Permission { subject: denied.clone() };
                 }
             }
@@ -333,7 +346,9 @@ impl std::fmt::Display for Trouble {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
     /// The creds were valid until then.
-    #[error("the creds expired at {at} (Unix seconds): renew them with `cim-keys access renew` or `cim-keys user creds`")]
+    #[error(
+        "the creds expired at {at} (Unix seconds): renew them with `cim-keys access renew` or `cim-keys user creds`"
+    )]
     Expired {
         /// Unix seconds.
         at: i64,
@@ -484,9 +499,15 @@ fn denied(text: &str) -> Option<&str> {
 /// Errors after which a server takes no more from this user.
 fn is_authorization(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    ["authorization violation", "authentication expired", "authentication revoked", "authentication timeout", "no longer valid"]
-        .iter()
-        .any(|known| text.contains(known))
+    [
+        "authorization violation",
+        "authentication expired",
+        "authentication revoked",
+        "authentication timeout",
+        "no longer valid",
+    ]
+    .iter()
+    .any(|known| text.contains(known))
 }
 
 fn refused(error: &async_nats::ConnectError, target: &Target) -> LinkError {
@@ -500,7 +521,9 @@ fn refused(error: &async_nats::ConnectError, target: &Target) -> LinkError {
         cause = inner.source();
     }
     match error.kind() {
-        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => LinkError::Refused { reason: text },
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            LinkError::Refused { reason: text }
+        }
         _ if is_authorization(&text) => LinkError::Refused { reason: text },
         _ => LinkError::Unreachable { reason: format!("{} ({text})", target.shown()) },
     }
@@ -513,9 +536,15 @@ mod tests {
     #[test]
     fn server_texts_are_understood() {
         assert_eq!(denied("Permissions Violation for Publish to \"a.b\""), Some("a.b"));
-        assert_eq!(denied("Permissions Violation for Subscription to \"_INBOX.x.*\" using queue \"q\""), Some("_INBOX.x.*"));
+        assert_eq!(
+            denied("Permissions Violation for Subscription to \"_INBOX.x.*\" using queue \"q\""),
+            Some("_INBOX.x.*")
+        );
         assert_eq!(denied("Authorization Violation"), None);
-        assert!(is_authorization("User Authentication Expired") && is_authorization("User Authentication Revoked"));
+        assert!(
+            is_authorization("User Authentication Expired")
+                && is_authorization("User Authentication Revoked")
+        );
         assert_eq!(numbers("2.15.1"), Some((2, 15, 1)));
         assert_eq!(numbers("v2.12.1-RC.2"), Some((2, 12, 1)));
         assert_eq!((numbers("2.12"), numbers("")), (None, None));

@@ -6,5 +6,6 @@ pub mod append;
 pub mod context;
 pub mod link;
 pub mod read;
+pub mod role;
 pub mod streams;
 pub mod target;

@@ -32,7 +32,13 @@ impl Reader {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn read_from(&mut self, link: &Link, stream: &str, after: u64, limit: u32) -> Result<Read, Failure> {
+    pub async fn read_from(
+        &mut self,
+        link: &Link,
+        stream: &str,
+        after: u64,
+        limit: u32,
+    ) -> Result<Read, Failure> {
         let info = streams::info(link, stream).await?;
         let last = info.last.min(after.saturating_add(u64::from(limit)));
         let mut messages = Vec::new();
@@ -46,7 +52,11 @@ impl Reader {
                     Ok(found) => take(&mut messages, &mut next, found),
                     Err(trouble) => {
                         self.careful = matches!(trouble, Trouble::Closed | Trouble::Timeout);
-                        return if messages.is_empty() { Err(trouble.into()) } else { Ok(Read { info, messages }) };
+                        return if messages.is_empty() {
+                            Err(trouble.into())
+                        } else {
+                            Ok(Read { info, messages })
+                        };
                     }
                 }
             }
@@ -132,7 +142,8 @@ fn listed(map: &HeaderMap) -> Vec<(String, String)> {
         .iter()
         .flat_map(|(name, values)| values.iter().map(|value| (name.to_string(), value.to_string())))
         .collect();
-    let place = |name: &str| headers::ALL.iter().position(|known| *known == name).unwrap_or(headers::ALL.len());
+    let place =
+        |name: &str| headers::ALL.iter().position(|known| *known == name).unwrap_or(headers::ALL.len());
     // Stable, so that the values of one name keep their order.
     list.sort_by(|(a, _), (b, _)| place(a).cmp(&place(b)).then_with(|| a.cmp(b)));
     list
@@ -195,7 +206,10 @@ mod tests {
     fn stored_header_blocks_of_any_kind_are_read() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let block = b"NATS/1.0\r\nCIM-Source: cim-keys\r\nA:1\r\nA: 2\r\nno colon\r\n\r\n";
-        assert_eq!(raw_headers(block), [pair("CIM-Source", "cim-keys"), pair("A", "1"), pair("A", "2"), pair("no colon", "")]);
+        assert_eq!(
+            raw_headers(block),
+            [pair("CIM-Source", "cim-keys"), pair("A", "1"), pair("A", "2"), pair("no colon", "")]
+        );
         assert_eq!(raw_headers(b""), []);
         assert_eq!(raw_headers(&[0xff, 0xfe]), []);
         assert_eq!(raw_headers(b"NATS/1.0 503\r\n\r\n"), []);
@@ -203,9 +217,13 @@ mod tests {
 
     #[test]
     fn a_message_of_the_api_is_unwrapped() {
-        let answer = json!({ "subject": "a.b", "seq": 7, "hdrs": "TkFUUy8xLjANCkE6IDENCg0K", "data": "eA==" });
+        let answer =
+            json!({ "subject": "a.b", "seq": 7, "hdrs": "TkFUUy8xLjANCkE6IDENCg0K", "data": "eA==" });
         let message = wrapped(&answer).unwrap();
-        assert_eq!((message.sequence, message.subject.as_str(), message.payload.as_slice()), (7, "a.b", &b"x"[..]));
+        assert_eq!(
+            (message.sequence, message.subject.as_str(), message.payload.as_slice()),
+            (7, "a.b", &b"x"[..])
+        );
         assert_eq!(message.headers.only("a"), Some("1"));
         assert!(wrapped(&json!({ "seq": 7 })).is_none());
     }

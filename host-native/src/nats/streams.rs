@@ -102,7 +102,8 @@ async fn one(
 /// See [`StreamsError`]; code 10059 where it does not exist.
 pub async fn info(link: &Link, stream: &str) -> Result<StreamInfo, StreamsError> {
     let answer = api(link, &format!("STREAM.INFO.{stream}"), Vec::new(), stream, ANSWER).await?;
-    let mut info = parse_info(&answer).ok_or_else(|| StreamsError::Unreadable { stream: stream.to_owned() })?;
+    let mut info =
+        parse_info(&answer).ok_or_else(|| StreamsError::Unreadable { stream: stream.to_owned() })?;
     info.server = link.server_numbers();
     Ok(info)
 }
@@ -265,7 +266,9 @@ pub enum StreamsError {
         differences: Vec<Difference>,
     },
     /// The archive is older than the stream that it mirrors: it would splice two histories.
-    #[error("{KEYS_ARCHIVE} was made {archive}, before {KEYS_EVENTS} ({events}): it holds another history; keep it under another name and let a new one be made")]
+    #[error(
+        "{KEYS_ARCHIVE} was made {archive}, before {KEYS_EVENTS} ({events}): it holds another history; keep it under another name and let a new one be made"
+    )]
     ArchiveOfAnother {
         /// Creation time of the archive.
         archive: String,
@@ -343,10 +346,20 @@ mod tests {
     fn what_a_server_leaves_out_is_not_what_we_want() {
         let wanted = Wanted::new(&Namespace::default()).events;
         let bare = from_json(&json!({ "name": "KEYS_EVENTS" }));
-        let names: Vec<String> = wanted.differences(&bare).into_iter().map(|difference| difference.setting).collect();
-        for name in ["subjects", "discard", "max_age", "duplicate_window", "allow_direct", "allow_atomic", "deny_delete",
-            "deny_purge", "republish", "max_msg_size"]
-        {
+        let names: Vec<String> =
+            wanted.differences(&bare).into_iter().map(|difference| difference.setting).collect();
+        for name in [
+            "subjects",
+            "discard",
+            "max_age",
+            "duplicate_window",
+            "allow_direct",
+            "allow_atomic",
+            "deny_delete",
+            "deny_purge",
+            "republish",
+            "max_msg_size",
+        ] {
             assert!(names.iter().any(|found| found == name), "{name}");
         }
     }

@@ -123,7 +123,9 @@ impl Target {
         environment: &dyn Fn(&str) -> Option<String>,
         config: Option<&Path>,
     ) -> Result<Option<Self>, TargetError> {
-        let named = context.map(str::to_owned).or_else(|| environment("NATS_CONTEXT").filter(|name| !name.is_empty()));
+        let named = context
+            .map(str::to_owned)
+            .or_else(|| environment("NATS_CONTEXT").filter(|name| !name.is_empty()));
         let environment = from_environment(environment);
         let server_known = flags.server.is_some() || environment.server.is_some();
         let context = match (named, config) {
@@ -136,7 +138,8 @@ impl Target {
 
     fn overlay(layers: [Layer; 3]) -> Result<Option<Self>, TargetError> {
         let Some(server) = layers.iter().find_map(|layer| layer.server.clone()) else { return Ok(None) };
-        let urls: Vec<String> = server.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+        let urls: Vec<String> =
+            server.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
         if urls.is_empty() {
             return Err(TargetError::Server { found: server });
         }
@@ -177,7 +180,8 @@ impl Target {
         let role = match &*self.access {
             Access::Creds { token, key } => {
                 let claims = token.claims();
-                let owner = claims.body.as_user().and_then(|user| user.issuer_account).unwrap_or(claims.issuer);
+                let owner =
+                    claims.body.as_user().and_then(|user| user.issuer_account).unwrap_or(claims.issuer);
                 account(&owner.to_string()).map(|name| (name, key.public_key().to_string()))
             }
             _ => None,
@@ -186,7 +190,8 @@ impl Target {
             if self.api_prefix.is_empty() && name == roles::EDGE_ACCOUNT {
                 self.api_prefix = roles::EDGE_API_PREFIX.to_owned();
             }
-            let ours = [roles::EDGE_ACCOUNT, roles::KEYS_ACCOUNT, roles::SYSTEM_ACCOUNT].contains(&name.as_str());
+            let ours =
+                [roles::EDGE_ACCOUNT, roles::KEYS_ACCOUNT, roles::SYSTEM_ACCOUNT].contains(&name.as_str());
             if ours && self.inbox_prefix.is_none() {
                 self.inbox_prefix = Some(roles::inbox(&user));
             }
@@ -258,8 +263,10 @@ impl Layer {
     fn access(self) -> Result<Option<Access>, TargetError> {
         if let Some(path) = self.creds {
             let text = read(&path)?;
-            let creds = creds::parse(&text)
-                .map_err(|error| TargetError::Creds { path: path.display().to_string(), reason: error.to_string() })?;
+            let creds = creds::parse(&text).map_err(|error| TargetError::Creds {
+                path: path.display().to_string(),
+                reason: error.to_string(),
+            })?;
             return Ok(Some(Access::Creds { token: creds.token, key: creds.key }));
         }
         if let Some((jwt, seed)) = self.jwt {
@@ -273,8 +280,10 @@ impl Layer {
         }
         if let Some(path) = self.nkey {
             let text = read(&path)?;
-            let key = KeyPair::from_seed(&text)
-                .map_err(|error| TargetError::Creds { path: path.display().to_string(), reason: error.to_string() })?;
+            let key = KeyPair::from_seed(&text).map_err(|error| TargetError::Creds {
+                path: path.display().to_string(),
+                reason: error.to_string(),
+            })?;
             return Ok(Some(Access::Nkey(key)));
         }
         if let Some((user, password)) = self.user {
@@ -309,7 +318,9 @@ fn read(path: &Path) -> Result<Zeroizing<String>, TargetError> {
 }
 
 fn subject_prefix(prefix: String) -> Result<String, TargetError> {
-    let token = |token: &str| !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '*' | '>'));
+    let token = |token: &str| {
+        !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '*' | '>'))
+    };
     if prefix.split('.').all(token) { Ok(prefix) } else { Err(TargetError::Prefix { found: prefix }) }
 }
 
@@ -371,7 +382,11 @@ impl TargetError {
 mod tests {
     use super::*;
 
-    fn resolve(flags: Layer, environment: &[(&str, &str)], config: Option<&Path>) -> Result<Option<Target>, TargetError> {
+    fn resolve(
+        flags: Layer,
+        environment: &[(&str, &str)],
+        config: Option<&Path>,
+    ) -> Result<Option<Target>, TargetError> {
         let look = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         Target::resolve(flags, None, &look, config)
     }
@@ -396,11 +411,14 @@ mod tests {
         assert_eq!(target.shown(), "nats://e:1");
         assert!(target.is_open(), "a selected context does not give its password to another server");
         let target =
-            resolve(Layer::default(), &[("NATS_URL", "nats://e:1"), ("NATS_CONTEXT", "dev")], config).unwrap().unwrap();
+            resolve(Layer::default(), &[("NATS_URL", "nats://e:1"), ("NATS_CONTEXT", "dev")], config)
+                .unwrap()
+                .unwrap();
         assert_eq!(target.shown(), "nats://e:1");
         assert!(matches!(*target.access, Access::User { .. }));
         let flags = Layer { server: Some("nats://f:1, nats://g:2".into()), ..Layer::default() };
-        let target = resolve(flags, &[("NATS_URL", "nats://e:1"), ("NATS_TOKEN", "t")], config).unwrap().unwrap();
+        let target =
+            resolve(flags, &[("NATS_URL", "nats://e:1"), ("NATS_TOKEN", "t")], config).unwrap().unwrap();
         assert_eq!(target.urls, ["nats://f:1", "nats://g:2"]);
         assert!(matches!(*target.access, Access::Token(_)));
         assert!(!format!("{target:?}").contains('t') || format!("{target:?}").contains("redacted"));
