@@ -11,12 +11,16 @@ pub mod keyring;
 pub mod store;
 
 // The operations.
+pub mod config;
 pub mod error;
 pub mod host;
 pub mod ports;
 
 // The way to a server.
 #[cfg(feature = "nats")]
+pub mod dev;
 pub mod nats;
 #[cfg(feature = "nats")]
 pub mod pump;
+#[cfg(feature = "nats")]
+pub mod push;

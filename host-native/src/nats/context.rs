@@ -1,10 +1,38 @@
 //! natscli contexts: read where a person keeps them, written beside each creds file.
 
-use super::target::Layer;
 use cim_keys_core::secret::SecretText;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, Zeroizing};
+
+/// What was typed, or what the environment or a context says: one layer of a target.
+#[derive(Default)]
+pub struct Layer {
+    /// Server addresses, comma separated.
+    pub server: Option<String>,
+    /// Creds file.
+    pub creds: Option<PathBuf>,
+    /// File with a user's seed.
+    pub nkey: Option<PathBuf>,
+    /// User token and seed in clear: from the environment or a context alone.
+    pub jwt: Option<(String, SecretText)>,
+    /// User and password.
+    pub user: Option<(String, SecretText)>,
+    /// Token.
+    pub token: Option<SecretText>,
+    /// Certificate authority.
+    pub ca: Option<PathBuf>,
+    /// Client certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// Prefix of the JetStream API.
+    pub api_prefix: Option<String>,
+    /// Prefix of inboxes.
+    pub inbox_prefix: Option<String>,
+    /// Whether TLS comes first.
+    pub tls_first: bool,
+}
 
 /// What natscli and this project read of a context beside a creds file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -238,6 +238,47 @@ impl Link {
         }
     }
 
+    /// Asks everybody and gathers payloads: at most `most`, the first within `first`, each further one within `quiet`.
+    ///
+    /// # Errors
+    /// See [`Trouble`]; [`Trouble::Timeout`] where nobody answers in time.
+    pub async fn collect(
+        &self,
+        subject: &str,
+        payload: Vec<u8>,
+        most: usize,
+        first: Duration,
+        quiet: Duration,
+    ) -> Result<Vec<Vec<u8>>, Trouble> {
+        use futures::StreamExt;
+        let inbox = self.client.new_inbox();
+        let collecting = async {
+            let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|_| Trouble::Closed)?;
+            let asked =
+                self.client.publish_with_reply(subject.to_owned(), inbox.clone(), payload.into()).await;
+            asked.map_err(|_| Trouble::Closed)?;
+            let mut found: Vec<Vec<u8>> = Vec::new();
+            while found.len() < most {
+                let patience = if found.is_empty() { first } else { quiet };
+                match tokio::time::timeout(patience, answers.next()).await {
+                    Ok(Some(answer)) if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) => {
+                        return Err(Trouble::NoResponders);
+                    }
+                    Ok(Some(answer)) => found.push(answer.payload.to_vec()),
+                    Ok(None) => return Err(Trouble::Closed),
+                    Err(_) if found.is_empty() => return Err(Trouble::Timeout),
+                    Err(_) => break,
+                }
+            }
+            Ok(found)
+        };
+        tokio::select! {
+            biased;
+            outcome = collecting => outcome,
+            trouble = self.trouble(Some(subject)) => Err(trouble),
+        }
+    }
+
     /// Queues one message. Only a later answer tells whether it went out.
     ///
     /// # Errors

@@ -2,10 +2,18 @@
 //!
 //! Nothing here decides what an answer means: that is the sync machine's affair in core.
 
+#[cfg(feature = "nats")]
 pub mod append;
 pub mod context;
+#[cfg(feature = "nats")]
 pub mod link;
+#[cfg(feature = "nats")]
 pub mod read;
+#[cfg(feature = "nats")]
+pub mod resolver;
+#[cfg(feature = "nats")]
 pub mod role;
+#[cfg(feature = "nats")]
 pub mod streams;
+#[cfg(feature = "nats")]
 pub mod target;

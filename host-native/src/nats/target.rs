@@ -1,5 +1,6 @@
 //! Where a server is and how to get in: flags win over environment, environment over a natscli context.
 
+pub use super::context::Layer;
 use super::context::{self, ContextError};
 use cim_keys_core::creds;
 use cim_keys_core::jwt::Token;
@@ -51,35 +52,6 @@ pub enum Access {
     },
     /// A token.
     Token(SecretText),
-}
-
-/// What was typed, or what the environment or a context says: one layer of a target.
-#[derive(Default)]
-pub struct Layer {
-    /// Server addresses, comma separated.
-    pub server: Option<String>,
-    /// Creds file.
-    pub creds: Option<PathBuf>,
-    /// File with a user's seed.
-    pub nkey: Option<PathBuf>,
-    /// User token and seed in clear: from the environment or a context alone.
-    pub jwt: Option<(String, SecretText)>,
-    /// User and password.
-    pub user: Option<(String, SecretText)>,
-    /// Token.
-    pub token: Option<SecretText>,
-    /// Certificate authority.
-    pub ca: Option<PathBuf>,
-    /// Client certificate.
-    pub cert: Option<PathBuf>,
-    /// Its key.
-    pub key: Option<PathBuf>,
-    /// Prefix of the JetStream API.
-    pub api_prefix: Option<String>,
-    /// Prefix of inboxes.
-    pub inbox_prefix: Option<String>,
-    /// Whether TLS comes first.
-    pub tls_first: bool,
 }
 
 impl Target {
