@@ -24,3 +24,6 @@ pub mod nats;
 pub mod pump;
 #[cfg(feature = "nats")]
 pub mod push;
+
+// What people type.
+pub mod cli;

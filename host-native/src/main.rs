@@ -1,2 +1,7 @@
 //! The `cim-keys` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cim_keys::cli::main()
+}

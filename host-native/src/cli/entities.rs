@@ -1,0 +1,329 @@
+//! Entities as people and scripts see them, with the marks that matter.
+
+use super::exit::CliError;
+use super::output::printable;
+use crate::error::KeyError;
+use crate::host::Outcome;
+use crate::store::{Held, Listed, Store};
+use cim_keys_core::command::Command;
+use cim_keys_core::jwt::{Account as AccountBody, AccountLimits, SigningKey, TokenId, UserRights};
+use cim_keys_core::nkey::{Kind, PublicKey};
+use cim_keys_core::registry::{Account, Entity, Key, User};
+use cim_keys_core::time::Timestamp;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// What stands beside whatever a server does not know yet.
+pub(super) const NOT_ENFORCED: &str = "NOT ENFORCED: push pending";
+/// What stands beside whatever the stream does not have yet.
+pub(super) const NOT_PUBLISHED: &str = "not published";
+
+/// An entity with its marks.
+#[derive(Debug, Serialize)]
+pub(super) struct View {
+    /// `operator`, `account`, `user` or `key`.
+    pub(super) entity: &'static str,
+    pub(super) name: String,
+    pub(super) public_key: PublicKey,
+    /// Whether the stream has it so.
+    pub(super) confirmed: bool,
+    /// For accounts: whether the servers have its newest token, and on how many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) enforced: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) servers: Option<u32>,
+    /// In words: what is not as a person would think.
+    pub(super) marks: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) parent: Option<PublicKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) parent_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token_id: Option<TokenId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) issued_at: Option<i64>,
+    /// Unix seconds; missing where it never ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) expires: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) revoked_at: Option<i64>,
+    pub(super) created: Timestamp,
+    pub(super) updated: Timestamp,
+    /// Whether its seed is kept here, sealed.
+    pub(super) seed_kept: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key_kind: Option<Kind>,
+    /// Role of a scoped key, or of a user that one signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) role: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rights: Option<UserRights>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limits: Option<AccountLimits>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) signing_keys: Vec<SigningKeyView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tags: Vec<String>,
+    /// The whole token; in `show` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jwt: Option<String>,
+}
+
+/// A signing key of an operator or account.
+#[derive(Debug, Serialize)]
+pub(super) struct SigningKeyView {
+    pub(super) public_key: PublicKey,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) role: Option<String>,
+}
+
+/// Makes views: what they need of the store is read once.
+pub(super) struct Viewer<'a> {
+    store: &'a Store,
+    now: Timestamp,
+    names: BTreeMap<PublicKey, String>,
+    roles: BTreeMap<PublicKey, String>,
+}
+
+impl<'a> Viewer<'a> {
+    pub(super) fn new(store: &'a Store, now: Timestamp) -> Result<Self, CliError> {
+        let mut names = BTreeMap::new();
+        let mut roles = BTreeMap::new();
+        let accounts = store.accounts().map_err(KeyError::from)?;
+        let operators = store.operators().map_err(KeyError::from)?;
+        for listed in accounts.iter().chain(&operators) {
+            names.insert(listed.entity.key(), listed.entity.name().to_owned());
+            if let Some(body) = listed.entity.token().and_then(|token| token.claims().body.as_account()) {
+                roles.extend(
+                    body.signing_keys
+                        .iter()
+                        .filter_map(|(key, kind)| Some((*key, kind.scope()?.role.clone()))),
+                );
+            }
+        }
+        Ok(Self { store, now, names, roles })
+    }
+
+    pub(super) fn view(&self, listed: &Listed) -> Result<View, CliError> {
+        let entity = &listed.entity;
+        let confirmed = listed.pending.is_none();
+        let operator = self.store.registry_id().map_err(KeyError::from)?.operator;
+        let parent = entity.parent(operator);
+        let token = entity.token();
+        let (created, updated) = times(entity);
+        let mut view = View {
+            entity: "operator",
+            name: entity.name().to_owned(),
+            public_key: entity.key(),
+            confirmed,
+            enforced: None,
+            servers: None,
+            marks: Vec::new(),
+            parent,
+            parent_name: parent.and_then(|parent| self.names.get(&parent).cloned()),
+            token_id: token.map(|token| token.id()),
+            issued_at: token.map(|token| token.claims().issued_at),
+            expires: token.map(|token| token.claims().expires).filter(|expires| *expires != 0),
+            revoked_at: entity.revoked_at(),
+            created,
+            updated,
+            seed_kept: self.store.is_kept(entity.key()).map_err(KeyError::from)?,
+            key_kind: None,
+            role: None,
+            rights: None,
+            limits: None,
+            signing_keys: Vec::new(),
+            tags: Vec::new(),
+            jwt: None,
+        };
+        match entity {
+            Entity::Operator(operator) => {
+                let listed = operator.token.claims().body.as_operator().map(|body| body.signing_keys.clone());
+                let plain = |public_key| SigningKeyView { public_key, role: None };
+                view.signing_keys = listed.unwrap_or_default().into_iter().map(plain).collect();
+            }
+            Entity::Account(account) => self.account(account, &mut view)?,
+            Entity::User(user) => self.user(user, &mut view)?,
+            Entity::Key(key) => self.key(key, &mut view),
+        }
+        if !confirmed {
+            view.marks.push(NOT_PUBLISHED.to_owned());
+        }
+        if let Some(at) = view.revoked_at {
+            view.marks.push(format!("revoked {}", day(at)));
+        }
+        if view.expires.is_some_and(|expires| expires <= self.now.seconds()) {
+            view.marks.push("expired".to_owned());
+        }
+        Ok(view)
+    }
+
+    fn account(&self, account: &Account, view: &mut View) -> Result<(), CliError> {
+        view.entity = "account";
+        let pushed = self.store.pushed(account.key).map_err(KeyError::from)?;
+        let in_force = pushed.filter(|pushed| pushed.done && pushed.token == account.token.id());
+        view.enforced = Some(in_force.is_some());
+        view.servers = in_force.map(|pushed| pushed.servers);
+        if view.enforced == Some(false) {
+            view.marks.push(NOT_ENFORCED.to_owned());
+        }
+        if let Some(body) = account.token.claims().body.as_account() {
+            view.limits = Some(body.limits.clone());
+            view.signing_keys = signing_keys(body);
+            view.tags.clone_from(&body.tags);
+        }
+        Ok(())
+    }
+
+    fn user(&self, user: &User, view: &mut View) -> Result<(), CliError> {
+        view.entity = "user";
+        let claims = user.token.claims();
+        view.role = self.roles.get(&claims.issuer).cloned();
+        if let Some(body) = claims.body.as_user() {
+            view.rights = body.grant.rights().cloned();
+            view.tags.clone_from(&body.tags);
+        }
+        if self.store.hand_out(user.account, user.key).map_err(KeyError::from)?.is_some() {
+            view.marks.push("creds not written".to_owned());
+        }
+        Ok(())
+    }
+
+    fn key(&self, key: &Key, view: &mut View) {
+        view.entity = "key";
+        view.key_kind = Some(key.key.kind());
+        view.role = self.roles.get(&key.key).cloned();
+    }
+
+    /// What a person calls a key.
+    pub(super) fn name_of(&self, key: PublicKey) -> String {
+        self.names.get(&key).cloned().unwrap_or_else(|| key.to_string())
+    }
+}
+
+fn times(entity: &Entity) -> (Timestamp, Timestamp) {
+    match entity {
+        Entity::Operator(e) => (e.created, e.updated),
+        Entity::Account(e) => (e.created, e.updated),
+        Entity::User(e) => (e.created, e.updated),
+        Entity::Key(e) => (e.created, e.updated),
+    }
+}
+
+fn signing_keys(body: &AccountBody) -> Vec<SigningKeyView> {
+    let view = |(key, kind): (&PublicKey, &SigningKey)| SigningKeyView {
+        public_key: *key,
+        role: kind.scope().map(|scope| scope.role.clone()),
+    };
+    body.signing_keys.iter().map(view).collect()
+}
+
+/// Unix seconds as a date.
+pub(super) fn day(seconds: i64) -> String {
+    let time = Timestamp::from_millis(seconds.saturating_mul(1000));
+    time.map_or_else(|_| seconds.to_string(), |time| time.to_string().chars().take(10).collect())
+}
+
+/// A command that is held, with its reason.
+#[derive(Debug, Serialize)]
+pub(super) struct HeldView {
+    pub(super) command_id: Uuid,
+    pub(super) command: &'static str,
+    pub(super) about: String,
+    pub(super) code: String,
+    pub(super) reason: String,
+}
+
+impl From<&Held> for HeldView {
+    fn from(held: &Held) -> Self {
+        Self {
+            command_id: held.command_id,
+            command: held.command.name(),
+            about: about(&held.command),
+            code: held.reason.code.clone(),
+            reason: held.reason.text.clone(),
+        }
+    }
+}
+
+fn about(command: &Command) -> String {
+    match command {
+        Command::FoundRegistry { name }
+        | Command::CreateAccount { name, .. }
+        | Command::CreateUser { name, .. } => name.clone(),
+        Command::SetPermissions { user, .. }
+        | Command::RevokeUser { user, .. }
+        | Command::GenerateCredentials { user, .. } => user.to_string(),
+        Command::GenerateKey { label, role, kind, .. } => label
+            .clone()
+            .or_else(|| role.as_ref().map(|role| role.name.clone()))
+            .unwrap_or_else(|| kind.as_str().to_owned()),
+        Command::RevokeKey { key, .. } => key.to_string(),
+    }
+}
+
+/// What every command says of itself.
+#[derive(Debug, Serialize)]
+pub(super) struct Done {
+    pub(super) command_id: Uuid,
+    pub(super) dry_run: bool,
+    /// Whether it had been done before, by the same id.
+    pub(super) repeated: bool,
+    pub(super) events: Vec<EventLine>,
+    /// Whether its events are on the stream.
+    pub(super) published: bool,
+    /// Accounts whose newest token no server has yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) not_enforced: Vec<String>,
+    /// In words, where something is not enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) enforcement: Option<&'static str>,
+}
+
+/// One event in a line.
+#[derive(Debug, Serialize)]
+pub(super) struct EventLine {
+    pub(super) event_id: Uuid,
+    pub(super) event_type: String,
+    pub(super) entity: PublicKey,
+}
+
+impl Done {
+    pub(super) fn new(outcome: &Outcome, store: &Store) -> Result<Self, CliError> {
+        let mut not_enforced = Vec::new();
+        if outcome.state.is_some() {
+            let accounts = outcome.accounts_changed();
+            let viewer =
+                if accounts.is_empty() { None } else { Some(Viewer::new(store, outcome_time(outcome))?) };
+            not_enforced
+                .extend(accounts.iter().filter_map(|account| Some(viewer.as_ref()?.name_of(*account))));
+        }
+        Ok(Self {
+            command_id: outcome.command_id,
+            dry_run: outcome.state.is_none(),
+            repeated: outcome.repeated,
+            events: outcome.events.iter().map(event_line).collect(),
+            published: outcome.state == Some(cim_keys_core::journal::State::Confirmed),
+            enforcement: (!not_enforced.is_empty()).then_some(NOT_ENFORCED),
+            not_enforced,
+        })
+    }
+}
+
+fn outcome_time(outcome: &Outcome) -> Timestamp {
+    outcome
+        .events
+        .first()
+        .map_or_else(|| Timestamp::from_millis(0).unwrap_or_else(|_| unreachable!()), |event| event.time)
+}
+
+fn event_line(event: &cim_keys_core::event::Event) -> EventLine {
+    let (entity, operation) = event.fact.name();
+    EventLine { event_id: event.id, event_type: format!("keys.{entity}.{operation}"), entity: event.entity }
+}
+
+/// Marks in one cell.
+pub(super) fn marks(view: &View) -> String {
+    printable(&view.marks.join(", "))
+}

@@ -1,0 +1,344 @@
+//! `cim-keys key`.
+
+use super::entities::{Done, View, Viewer, marks};
+use super::exit::{CliError, Exit};
+use super::globals::Globals;
+use super::output::table;
+use super::resolve;
+use super::rights::RightsArgs;
+use super::user::tell;
+use crate::ambient::Ambient;
+use crate::error::KeyError;
+use crate::files;
+use crate::host::Request;
+use crate::store::Store;
+use crate::vault::Vault;
+use cim_keys_core::command::{Command, Role};
+use cim_keys_core::nkey::{KeyPair, Kind, PublicKey};
+use cim_keys_core::registry::{Entity, EntityId};
+use clap::Subcommand;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Verbs of `key`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Make a key. In a registry: known to it, its seed kept, sealed. Without one: a plain tool
+    Generate(Box<Generate>),
+    /// End a key
+    Revoke(Revoke),
+    /// List signing, curve and free keys
+    List(List),
+}
+
+/// Flags of `key generate`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Generate {
+    /// operator, account, user, server, cluster or curve; that of --owner where it is left out
+    #[arg(value_name = "KIND")]
+    kind: Option<Kind>,
+    /// Make it a signing key of `operator`, or of this account
+    #[arg(long, value_name = "OWNER")]
+    owner: Option<String>,
+    /// With --owner ACCOUNT: users that it signs have this role, with the permissions given beside
+    #[arg(long, value_name = "ROLE", requires = "owner")]
+    role: Option<String>,
+    #[command(flatten)]
+    rights: RightsArgs,
+    /// What a person calls it
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    /// Write its seed to this file, mode 0600
+    #[arg(long, short = 'o', value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print its seed: whoever sees the screen has the key
+    #[arg(long, conflicts_with = "out")]
+    show_seed: bool,
+    /// Make a key that no registry knows, although there is one
+    #[arg(long, conflicts_with_all = ["owner", "label"])]
+    plain: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Flags of `key revoke`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Revoke {
+    /// The key: public key, or label
+    key: String,
+    /// For a user's key that several accounts know: which account
+    #[arg(long, short = 'a', value_name = "ACCOUNT")]
+    account: Option<String>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Flags of `key list`.
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// Only signing keys of `operator`, or of this account
+    #[arg(long, value_name = "OWNER")]
+    owner: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Made {
+    public_key: PublicKey,
+    kind: Kind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<View>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    done: Option<Done>,
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(seed) = &mut self.seed {
+            zeroize::Zeroize::zeroize(seed);
+        }
+    }
+}
+
+pub(super) fn run(verb: &Verb, globals: &Globals) -> Result<(), CliError> {
+    match verb {
+        Verb::Generate(args) => generate(args, globals),
+        Verb::Revoke(args) => revoke(args, globals),
+        Verb::List(args) => list(args, globals),
+    }
+}
+
+fn generate(args: &Generate, globals: &Globals) -> Result<(), CliError> {
+    if args.role.is_none() && !args.rights.is_empty() {
+        return Err(CliError::usage("permissions belong to a role")
+            .hint("give --owner ACCOUNT --role NAME beside them"));
+    }
+    if let Some(out) = &args.out {
+        files::check_new(out).map_err(KeyError::from)?;
+    }
+    let store = if args.plain { None } else { globals.store_if_any()? };
+    match store {
+        Some(store) => known(args, store, globals),
+        None if args.owner.is_some() || args.label.is_some() => {
+            // Says which registry is missing.
+            globals.store()?;
+            Ok(())
+        }
+        None => plain(args, globals),
+    }
+}
+
+/// Without a registry: as `nsc generate nkey` does, only that the seed goes nowhere by itself.
+fn plain(args: &Generate, globals: &Globals) -> Result<(), CliError> {
+    let kind = args.kind.ok_or_else(|| {
+        CliError::usage("which kind of key?").hint("operator, account, user, server, cluster or curve")
+    })?;
+    if args.out.is_none() && !args.show_seed && !args.dry_run {
+        return Err(CliError::usage("where does the seed go? Nothing keeps it here: there is no registry")
+            .hint("--out FILE writes it to a file of mode 0600; --show-seed prints it"));
+    }
+    let key = KeyPair::from_entropy(kind, Ambient::system().entropy().map_err(KeyError::from)?);
+    if args.dry_run {
+        globals.output().say(&format!("dry run: a key of kind {kind} would be made"));
+        return Ok(());
+    }
+    deliver(args, globals, &key, None, None)
+}
+
+fn known(args: &Generate, store: Store, globals: &Globals) -> Result<(), CliError> {
+    let host = globals.host_over(store, Vault::new(&globals.identity_path()?));
+    let owner = args.owner.as_deref().map(|owner| resolve::owner(host.store(), owner)).transpose()?;
+    let kind = match (args.kind, owner) {
+        (Some(kind), Some(owner)) if kind != owner.kind() => {
+            return Err(CliError::usage(format!(
+                "a signing key of {owner} is of kind {}, not {kind}",
+                owner.kind()
+            ))
+            .hint("leave the kind out"));
+        }
+        (Some(kind), _) => kind,
+        (None, Some(owner)) => owner.kind(),
+        (None, None) => {
+            return Err(CliError::usage("which kind of key?").hint(
+                "operator, account, user, server, cluster or curve; or --owner operator, or --owner ACCOUNT",
+            ));
+        }
+    };
+    let role = match &args.role {
+        Some(name) => Some(Role { name: name.clone(), template: args.rights.rights()? }),
+        None => None,
+    };
+    let command = Command::GenerateKey { kind, owner, label: args.label.clone(), role };
+    let outcome = host.run(&Request { dry_run: args.dry_run, ..Request::new(command) })?;
+    let public = outcome.keys.first().copied().ok_or_else(|| CliError::unexpected(&"no key"))?;
+    let done = Done::new(&outcome, host.store())?;
+    if args.dry_run {
+        let made =
+            Made { public_key: public, kind, seed_file: None, seed: None, key: None, done: Some(done) };
+        globals.output().data(&made, |_| format!("a key of kind {kind} would be made"))?;
+        made.done.iter().for_each(|done| tell(done, globals));
+        return Ok(());
+    }
+    if outcome.operator_changed() {
+        globals.output().warn(
+            "the operator's token has changed: servers take it only when restarted with a new configuration",
+        );
+    }
+    let viewer = Viewer::new(host.store(), host.ambient().now())?;
+    let listed = host.store().by_key(public).map_err(KeyError::from)?;
+    let view =
+        listed.iter().find(|l| l.entity.id() == EntityId::Key(public)).map(|l| viewer.view(l)).transpose()?;
+    if args.out.is_some() || args.show_seed {
+        return deliver(args, globals, &*host.key(public)?, view, Some(done));
+    }
+    let made = Made { public_key: public, kind, seed_file: None, seed: None, key: view, done: Some(done) };
+    globals.output().data(&made, |made| made.public_key.to_string())?;
+    made.done.iter().for_each(|done| tell(done, globals));
+    Ok(())
+}
+
+fn deliver(
+    args: &Generate,
+    globals: &Globals,
+    key: &KeyPair,
+    view: Option<View>,
+    done: Option<Done>,
+) -> Result<(), CliError> {
+    let seed = key.seed();
+    if let Some(out) = &args.out {
+        // No newline, as nsc writes its key files.
+        files::write_new(out, seed.expose().as_bytes()).map_err(KeyError::from)?;
+    }
+    let made = Made {
+        public_key: key.public_key(),
+        kind: key.kind(),
+        seed_file: args.out.clone(),
+        seed: args.show_seed.then(|| seed.expose().to_owned()),
+        key: view,
+        done,
+    };
+    globals.output().data(&made, |made| match &made.seed {
+        Some(seed) => format!("{seed}\n{}", made.public_key),
+        None => made.public_key.to_string(),
+    })?;
+    made.done.iter().for_each(|done| tell(done, globals));
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Revoked {
+    public_key: PublicKey,
+    #[serde(flatten)]
+    done: Done,
+}
+
+fn revoke(args: &Revoke, globals: &Globals) -> Result<(), CliError> {
+    let host = globals.host()?;
+    let store = host.store();
+    let (key, owner) = match resolve::parsed(&args.key)? {
+        Some(key) if key.kind() == Kind::User => user_of(store, key, args.account.as_deref())?,
+        Some(key) => {
+            let listed = store.by_key(key).map_err(KeyError::from)?;
+            match listed.first().map(|listed| &listed.entity) {
+                Some(Entity::Key(found)) => (key, found.owner),
+                // The core says why an identity cannot be revoked.
+                Some(_) => (key, None),
+                None => {
+                    let found = resolve::key(store, &args.key)?;
+                    (found.key, found.owner)
+                }
+            }
+        }
+        None => match resolve::key(store, &args.key) {
+            Ok(found) => (found.key, found.owner),
+            // An account's name is its identity's: the core says why that cannot be revoked.
+            Err(error) => match resolve::account(store, &args.key) {
+                Ok(account) => (account.key, None),
+                Err(_) => return Err(error),
+            },
+        },
+    };
+    let outcome =
+        host.run(&Request { dry_run: args.dry_run, ..Request::new(Command::RevokeKey { key, owner }) })?;
+    let revoked = Revoked { public_key: key, done: Done::new(&outcome, store)? };
+    globals.output().data(&revoked, |revoked| format!("key {} revoked", revoked.public_key))?;
+    if outcome.operator_changed() && !args.dry_run {
+        globals.output().warn(
+            "the operator's token has changed: servers take it only when restarted with a new configuration",
+        );
+    }
+    tell(&revoked.done, globals);
+    Ok(())
+}
+
+/// A user's key, and the account that knows it; a free key of kind user has none.
+fn user_of(
+    store: &Store,
+    key: PublicKey,
+    account: Option<&str>,
+) -> Result<(PublicKey, Option<PublicKey>), CliError> {
+    if let Some(account) = account {
+        return Ok((key, Some(resolve::account(store, account)?.key)));
+    }
+    let listed = store.by_key(key).map_err(KeyError::from)?;
+    let accounts: Vec<PublicKey> = listed
+        .iter()
+        .filter_map(|listed| match &listed.entity {
+            Entity::User(user) => Some(user.account),
+            _ => None,
+        })
+        .collect();
+    match accounts.as_slice() {
+        [] if listed.is_empty() => {
+            Err(CliError::new(Exit::NotFound, "unknown-key", format!("there is no key {key}"))
+                .hint("`cim-keys list users` shows them"))
+        }
+        [] => Ok((key, None)),
+        [one] => Ok((key, Some(*one))),
+        several => {
+            let names: Vec<String> = several.iter().map(PublicKey::to_string).collect();
+            Err(CliError::new(Exit::Conflict, "ambiguous", format!("several accounts know the user {key}"))
+                .hint(format!("name one: --account {}", names.join(" or "))))
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct KeyList {
+    keys: Vec<View>,
+}
+
+fn list(args: &List, globals: &Globals) -> Result<(), CliError> {
+    let store = globals.store()?;
+    let owner = args.owner.as_deref().map(|owner| resolve::owner(&store, owner)).transpose()?;
+    let keys = views(&store, owner)?;
+    globals.output().data(&KeyList { keys }, |list| key_table(&list.keys))
+}
+
+pub(super) fn views(store: &Store, owner: Option<PublicKey>) -> Result<Vec<View>, CliError> {
+    let viewer = Viewer::new(store, Ambient::system().now())?;
+    store.keys(owner).map_err(KeyError::from)?.iter().map(|listed| viewer.view(listed)).collect()
+}
+
+pub(super) fn key_table(keys: &[View]) -> String {
+    let rows = keys.iter().map(|view| {
+        vec![
+            view.public_key.to_string(),
+            view.key_kind.map_or_else(String::new, |kind| kind.to_string()),
+            view.parent_name
+                .clone()
+                .or_else(|| view.parent.map(|p| p.to_string()))
+                .unwrap_or_else(|| "-".to_owned()),
+            view.role.clone().unwrap_or_else(|| "-".to_owned()),
+            if view.name.is_empty() { "-".to_owned() } else { view.name.clone() },
+            if view.seed_kept { "kept" } else { "-" }.to_owned(),
+            marks(view),
+        ]
+    });
+    table(&["key", "kind", "owner", "role", "label", "seed", "state"], rows.collect())
+}

@@ -1,0 +1,109 @@
+//! `cim-keys list`.
+
+use super::entities::{HeldView, View, Viewer, marks};
+use super::exit::CliError;
+use super::globals::Globals;
+use super::output::table;
+use super::{key, resolve};
+use crate::ambient::Ambient;
+use crate::error::KeyError;
+use crate::store::{Listed, Store};
+use serde::Serialize;
+
+/// Flags of `list`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What to list
+    #[arg(value_enum, default_value_t)]
+    what: What,
+    /// Only users of this account, by name or public key
+    #[arg(long, short = 'a', value_name = "ACCOUNT")]
+    account: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    #[default]
+    Accounts,
+    Users,
+    Keys,
+    Operators,
+}
+
+#[derive(Serialize)]
+struct List {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operators: Option<Vec<View>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accounts: Option<Vec<View>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users: Option<Vec<View>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<Vec<View>>,
+    /// Commands that are not part of the list, because they cannot be appended as they were decided.
+    held: Vec<HeldView>,
+}
+
+pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
+    let store = globals.store()?;
+    let held: Vec<HeldView> = store.held().map_err(KeyError::from)?.iter().map(HeldView::from).collect();
+    let mut list = List { operators: None, accounts: None, users: None, keys: None, held };
+    let account = args.account.as_deref().map(|account| resolve::account(&store, account)).transpose()?;
+    let owner = account.map(|account| account.key);
+    let text = match args.what {
+        What::Operators => {
+            let views = views(&store, &store.operators().map_err(KeyError::from)?)?;
+            let text = table(&["operator", "key", "state"], views.iter().map(row).collect());
+            list.operators = Some(views);
+            text
+        }
+        What::Accounts => {
+            let views = views(&store, &store.accounts().map_err(KeyError::from)?)?;
+            let text = table(&["account", "key", "state"], views.iter().map(row).collect());
+            list.accounts = Some(views);
+            text
+        }
+        What::Users => {
+            let views = views(&store, &store.users(owner).map_err(KeyError::from)?)?;
+            let text = user_table(&views);
+            list.users = Some(views);
+            text
+        }
+        What::Keys => {
+            let views = key::views(&store, owner)?;
+            let text = key::key_table(&views);
+            list.keys = Some(views);
+            text
+        }
+    };
+    let output = globals.output();
+    output.data(&list, |_| text)?;
+    if !list.held.is_empty() && !output.is_json() {
+        let count = list.held.len();
+        output.warn(&format!("{count} held and not listed: cim-keys{} status", globals.again()));
+    }
+    Ok(())
+}
+
+fn views(store: &Store, listed: &[Listed]) -> Result<Vec<View>, CliError> {
+    let viewer = Viewer::new(store, Ambient::system().now())?;
+    listed.iter().map(|listed| viewer.view(listed)).collect()
+}
+
+fn row(view: &View) -> Vec<String> {
+    vec![view.name.clone(), view.public_key.to_string(), marks(view)]
+}
+
+fn user_table(views: &[View]) -> String {
+    let rows = views.iter().map(|view| {
+        vec![
+            view.name.clone(),
+            view.parent_name.clone().unwrap_or_default(),
+            view.public_key.to_string(),
+            view.role.clone().unwrap_or_else(|| "-".to_owned()),
+            view.expires.map_or_else(|| "never".to_owned(), super::entities::day),
+            marks(view),
+        ]
+    });
+    table(&["user", "account", "key", "role", "ends", "state"], rows.collect())
+}

@@ -1,0 +1,107 @@
+//! The command line: clap structs are what was typed; each verb turns them into core's commands.
+//!
+//! stdout is data, stderr is talk. Nothing secret is ever a flag's value, and nothing prompts.
+
+mod access;
+mod account;
+mod entities;
+pub mod exit;
+pub mod globals;
+mod init;
+mod key;
+mod list;
+mod log;
+pub mod output;
+pub mod parse;
+mod resolve;
+mod rights;
+mod show;
+mod status;
+mod user;
+
+use clap::{Parser, Subcommand};
+use exit::CliError;
+use globals::Globals;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// NATS identities as events: made anywhere, published exactly once.
+///
+/// Everything works without a server; `cim-keys sync` publishes later.
+#[derive(Debug, Parser)]
+#[command(name = "cim-keys", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Found a registry: operator, system account, and the accounts and roles of the pipeline
+    Init(init::Args),
+    /// Accounts
+    #[command(subcommand)]
+    Account(account::Verb),
+    /// Users: created, given permissions, handed creds, revoked
+    #[command(subcommand)]
+    User(user::Verb),
+    /// Keys: signing keys of an operator or account, curve keys, free keys
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// Creds of the pipeline's own roles
+    #[command(subcommand)]
+    Access(access::Verb),
+    /// List accounts, users, keys or the operator, with what is not confirmed and not enforced
+    List(list::Args),
+    /// Show one entity by name or public key
+    Show(show::Args),
+    /// The trail of events: those on the stream by sequence, then those not published yet
+    Log(log::Args),
+    /// How this registry stands: pending, held, not enforced
+    Status(status::Args),
+}
+
+impl Verb {
+    fn run(&self, globals: &Globals) -> Result<(), CliError> {
+        match self {
+            Self::Init(args) => init::run(args, globals),
+            Self::Account(verb) => account::run(verb, globals),
+            Self::User(verb) => user::run(verb, globals),
+            Self::Key(verb) => key::run(verb, globals),
+            Self::Access(verb) => access::run(verb, globals),
+            Self::List(args) => list::run(args, globals),
+            Self::Show(args) => show::run(args, globals),
+            Self::Log(args) => log::run(args, globals),
+            Self::Status(args) => status::run(args, globals),
+        }
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+/// Runs a command line, its first word the program's name, and says how it ended.
+#[must_use]
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are data and no error; everything else is wrong usage.
+            let status = if error.use_stderr() { exit::Exit::Usage.into() } else { ExitCode::SUCCESS };
+            let _ = error.print();
+            return status;
+        }
+    };
+    match cli.verb.run(&cli.globals) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli.globals.output().error(&error);
+            error.exit.into()
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What goes to stdout (data) and to stderr (talk).
+
+use super::exit::CliError;
+use serde::Serialize;
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// How data is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object on one line.
+    Json,
+}
+
+/// Writes in one format.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    format: Format,
+}
+
+impl Output {
+    /// Writes in this format.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// Whether data is JSON.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Writes data to stdout: as JSON, or as the text that `text` makes of it.
+    ///
+    /// # Errors
+    /// stdout cannot be written. A reader that has gone away is no error.
+    pub fn data<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
+        let mut line = match self.format {
+            Format::Json => serde_json::to_string(value).map_err(|error| CliError::unexpected(&error))?,
+            Format::Text => text(value),
+        };
+        if !line.ends_with('\n') && !line.is_empty() {
+            line.push('\n');
+        }
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::unexpected(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says something on stderr.
+    pub fn say(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Warns on stderr.
+    pub fn warn(&self, text: &str) {
+        self.say(&format!("{} {text}", paint("warning:", "33")));
+    }
+
+    /// Says on stderr why something failed, and what to do next.
+    pub fn error(&self, error: &CliError) {
+        if self.is_json() {
+            let line = serde_json::json!({ "error": error });
+            self.say(&line.to_string());
+            return;
+        }
+        self.say(&format!("{} {}", paint("error:", "31"), error.message));
+        for hint in &error.hints {
+            self.say(&format!("  {} {hint}", paint("hint:", "36")));
+        }
+    }
+}
+
+/// Bold colour on a terminal, unless `NO_COLOR` is set.
+fn paint(text: &str, colour: &str) -> String {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if plain || !io::stderr().is_terminal() {
+        text.to_owned()
+    } else {
+        format!("\u{1b}[1;{colour}m{text}\u{1b}[0m")
+    }
+}
+
+/// A table without lines: columns two blanks apart.
+#[must_use]
+pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let head = head.iter().map(|name| name.to_uppercase()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head)
+        .chain(rows.into_iter().map(|row| row.iter().map(|cell| printable(cell)).collect()))
+        .collect();
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |place: usize| rows.iter().filter_map(|row| row.get(place)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..count).map(|place| width(place).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Text of others without what would move a terminal's cursor.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
