@@ -1,6 +1,6 @@
 //! Publishing what the machine wants sent, and what came back.
 
-use super::link::{ANSWER, Link, Trouble};
+use super::link::{Link, Trouble};
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use cim_keys_core::headers::Headers;
 use cim_keys_core::sync::{Outgoing, Reply, Send};
@@ -31,7 +31,7 @@ async fn publish(link: &Link, send: Send) -> Reply {
         }
     }
     let Some(headers) = client_headers(&last.headers) else { return unsendable() };
-    match link.ask(&last.subject, Some(headers), last.payload, ANSWER).await {
+    match link.ask(&last.subject, Some(headers), last.payload, link.answer()).await {
         Ok(answer) => read_reply(&answer.payload),
         Err(trouble) => trouble.into(),
     }

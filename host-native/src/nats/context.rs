@@ -32,6 +32,8 @@ pub struct Layer {
     pub inbox_prefix: Option<String>,
     /// Whether TLS comes first.
     pub tls_first: bool,
+    /// How long one answer may take, as natscli writes it: `500ms`, `5s`, `1m`.
+    pub timeout: Option<String>,
 }
 
 /// What natscli and this project read of a context beside a creds file.
@@ -175,6 +177,7 @@ impl File {
             api_prefix: text(&self.jetstream_api_prefix).or(domain),
             inbox_prefix: text(&self.inbox_prefix),
             tls_first: self.tls_first,
+            timeout: None,
         })
     }
 }

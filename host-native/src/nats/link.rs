@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-/// How long one answer may take.
+/// How long one answer may take, where nobody says otherwise.
 pub const ANSWER: Duration = Duration::from_secs(5);
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -29,6 +29,7 @@ pub struct Link {
     seen: watch::Receiver<Seen>,
     api_prefix: String,
     inbox_prefix: String,
+    answer: Duration,
     runtime: Option<Runtime>,
 }
 
@@ -97,6 +98,7 @@ impl Link {
                 seen,
                 api_prefix: target.api_prefix.clone(),
                 inbox_prefix: target.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".to_owned()),
+                answer: target.timeout,
                 runtime: Some(runtime),
             }),
             Err(error) => {
@@ -116,6 +118,12 @@ impl Link {
     #[must_use]
     pub fn api_prefix(&self) -> &str {
         &self.api_prefix
+    }
+
+    /// How long one answer may take.
+    #[must_use]
+    pub fn answer(&self) -> Duration {
+        self.answer
     }
 
     /// Name of the server that this connection goes to.
@@ -297,7 +305,7 @@ impl Link {
                 _ => Trouble::Closed,
             }),
             trouble = self.trouble(Some(subject)) => Err(trouble),
-            () = tokio::time::sleep(ANSWER) => Err(Trouble::Timeout),
+            () = tokio::time::sleep(self.answer) => Err(Trouble::Timeout),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Reading the stream: what its leader says there is, in order and complete.
 
-use super::link::{ANSWER, Link, Trouble};
+use super::link::{Link, Trouble};
 use super::streams::{self, StreamsError};
 use async_nats::{HeaderMap, Message};
 use base64ct::{Base64, Encoding};
@@ -152,7 +152,7 @@ fn listed(map: &HeaderMap) -> Vec<(String, String)> {
 /// One message by the API, from the leader; none where there is none of this sequence.
 async fn single(link: &Link, stream: &str, sequence: u64) -> Result<Option<StoredMessage>, Failure> {
     let body = json!({ "seq": sequence }).to_string().into_bytes();
-    match streams::api(link, &format!("STREAM.MSG.GET.{stream}"), body, stream, ANSWER).await {
+    match streams::api(link, &format!("STREAM.MSG.GET.{stream}"), body, stream, link.answer()).await {
         Ok(answer) => wrapped(&answer["message"]).map(Some).ok_or(Failure::Unreachable),
         Err(StreamsError::Refused { code: 10037, .. }) => Ok(None),
         Err(error) => Err(error.into()),

@@ -2,7 +2,7 @@
 //!
 //! A full resolver stores what it is given: who asked must have checked it before, and read it back after.
 
-use super::link::{ANSWER, Link, Trouble};
+use super::link::{Link, Trouble};
 use cim_keys_core::nkey::PublicKey;
 use serde_json::Value;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct Update {
 /// # Errors
 /// See [`Trouble`].
 pub async fn servers(link: &Link) -> Result<Vec<String>, Trouble> {
-    let answers = link.collect("$SYS.REQ.SERVER.PING", Vec::new(), usize::MAX, ANSWER, QUIET).await?;
+    let answers = link.collect("$SYS.REQ.SERVER.PING", Vec::new(), usize::MAX, link.answer(), QUIET).await?;
     let mut found: Vec<(String, String)> = answers
         .iter()
         .filter_map(|answer| serde_json::from_slice::<Value>(answer).ok())
@@ -41,7 +41,7 @@ pub async fn servers(link: &Link) -> Result<Vec<String>, Trouble> {
 /// See [`Trouble`]; [`Trouble::Timeout`] where fewer answer.
 pub async fn lookup(link: &Link, account: PublicKey, count: usize) -> Result<Vec<Option<String>>, Trouble> {
     let subject = format!("$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP");
-    let answers = link.collect(&subject, Vec::new(), count, ANSWER, ANSWER).await?;
+    let answers = link.collect(&subject, Vec::new(), count, link.answer(), link.answer()).await?;
     if answers.len() < count {
         return Err(Trouble::Timeout);
     }
@@ -55,8 +55,9 @@ pub async fn lookup(link: &Link, account: PublicKey, count: usize) -> Result<Vec
 /// # Errors
 /// See [`Trouble`]; [`Trouble::Timeout`] where fewer answer.
 pub async fn update(link: &Link, token: &str, count: usize) -> Result<Vec<Update>, Trouble> {
-    let answers =
-        link.collect("$SYS.REQ.CLAIMS.UPDATE", token.as_bytes().to_vec(), count, ANSWER, ANSWER).await?;
+    let answers = link
+        .collect("$SYS.REQ.CLAIMS.UPDATE", token.as_bytes().to_vec(), count, link.answer(), link.answer())
+        .await?;
     if answers.len() < count {
         return Err(Trouble::Timeout);
     }

@@ -1,6 +1,6 @@
 //! The streams on a server: their settings in JetStream's JSON, and creating what is missing.
 
-use super::link::{ANSWER, Link, Trouble, numbers};
+use super::link::{Link, Trouble, numbers};
 use cim_keys_core::journal::StreamIdentity;
 use cim_keys_core::stream::{
     Difference, KEYS_ARCHIVE, KEYS_EVENTS, SERVER_FLOOR, StreamConfig, keys_archive_stream_config,
@@ -101,7 +101,7 @@ async fn one(
 /// # Errors
 /// See [`StreamsError`]; code 10059 where it does not exist.
 pub async fn info(link: &Link, stream: &str) -> Result<StreamInfo, StreamsError> {
-    let answer = api(link, &format!("STREAM.INFO.{stream}"), Vec::new(), stream, ANSWER).await?;
+    let answer = api(link, &format!("STREAM.INFO.{stream}"), Vec::new(), stream, link.answer()).await?;
     let mut info =
         parse_info(&answer).ok_or_else(|| StreamsError::Unreadable { stream: stream.to_owned() })?;
     info.server = link.server_numbers();
@@ -111,7 +111,7 @@ pub async fn info(link: &Link, stream: &str) -> Result<StreamInfo, StreamsError>
 async fn create(link: &Link, config: &StreamConfig, replicas: u32) -> Result<(), StreamsError> {
     let body = to_json(config, replicas).to_string().into_bytes();
     // A cluster places a stream before it answers.
-    let patience = ANSWER + Duration::from_secs(10);
+    let patience = link.answer() + Duration::from_secs(10);
     match api(link, &format!("STREAM.CREATE.{}", config.name), body, &config.name, patience).await {
         // Somebody else was first: what is there is compared next.
         Ok(_) | Err(StreamsError::Refused { code: 10058, .. }) => Ok(()),

@@ -2,6 +2,7 @@
 
 pub use super::context::Layer;
 use super::context::{self, ContextError};
+use super::link::ANSWER;
 use cim_keys_core::creds;
 use cim_keys_core::jwt::Token;
 use cim_keys_core::nkey::KeyPair;
@@ -9,6 +10,7 @@ use cim_keys_core::roles::{self, PipelineRole};
 use cim_keys_core::secret::SecretText;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Where a server is and how to get in.
@@ -28,6 +30,8 @@ pub struct Target {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Whether TLS comes before the server's first word.
     pub tls_first: bool,
+    /// How long one answer may take.
+    pub timeout: Duration,
 }
 
 /// How to get in. Wiped on drop.
@@ -66,6 +70,7 @@ impl Target {
             ca: None,
             certificate: None,
             tls_first: false,
+            timeout: ANSWER,
         }
     }
 
@@ -127,6 +132,10 @@ impl Target {
             _ => return Err(TargetError::HalfCertificate),
         };
         target.tls_first = layers.iter().any(|layer| layer.tls_first);
+        target.timeout = match layers.iter().find_map(|layer| layer.timeout.as_deref()) {
+            Some(text) => duration(text).ok_or_else(|| TargetError::Timeout { found: text.to_owned() })?,
+            None => ANSWER,
+        };
         let api_prefix = layers.iter().find_map(|layer| layer.api_prefix.clone());
         target.inbox_prefix = layers.iter().find_map(|layer| layer.inbox_prefix.clone());
         for layer in layers {
@@ -279,6 +288,7 @@ fn from_environment(look: &dyn Fn(&str) -> Option<String>) -> Layer {
         ca: path("NATS_CA"),
         cert: path("NATS_CERT"),
         key: path("NATS_KEY"),
+        timeout: value("NATS_TIMEOUT"),
         ..Layer::default()
     }
 }
@@ -287,6 +297,20 @@ fn read(path: &Path) -> Result<Zeroizing<String>, TargetError> {
     std::fs::read_to_string(path)
         .map(Zeroizing::new)
         .map_err(|error| TargetError::File { path: path.display().to_string(), reason: error.to_string() })
+}
+
+/// A time of 1 ms to 10 min as natscli writes it: a whole number and `ms`, `s` or `m`.
+fn duration(text: &str) -> Option<Duration> {
+    let end = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(end);
+    let unit = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        _ => return None,
+    };
+    let millis = number.parse::<u64>().ok()?.checked_mul(unit)?;
+    (1..=600_000).contains(&millis).then(|| Duration::from_millis(millis))
 }
 
 fn subject_prefix(prefix: String) -> Result<String, TargetError> {
@@ -330,6 +354,12 @@ pub enum TargetError {
         /// What was given.
         found: String,
     },
+    /// No time.
+    #[error("{found:?} is no time-out: write 500ms, 5s or 1m, at most 10m")]
+    Timeout {
+        /// What was given.
+        found: String,
+    },
     /// See [`ContextError`].
     #[error(transparent)]
     Context(#[from] ContextError),
@@ -345,6 +375,7 @@ impl TargetError {
             Self::Creds { .. } => "creds",
             Self::HalfCertificate => "half-certificate",
             Self::Prefix { .. } => "prefix",
+            Self::Timeout { .. } => "timeout",
             Self::Context(error) => error.code(),
         }
     }
@@ -409,6 +440,22 @@ mod tests {
         assert_eq!(with(|l| l.api_prefix = Some("A..B".into())), "prefix");
         assert_eq!(with(|l| l.inbox_prefix = Some("_IN.>".into())), "prefix");
         assert_eq!(with(|l| l.creds = Some("/nowhere/x.creds".into())), "file");
+        for wrong in ["5", "s", "0s", "-1s", "1.5s", "11m", "5 s"] {
+            let layer =
+                Layer { server: Some("nats://a:1".into()), timeout: Some(wrong.into()), ..Layer::default() };
+            assert_eq!(resolve(layer, &[], None).unwrap_err().code(), "timeout", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn answers_may_be_given_less_time() {
+        let timeout = |text| {
+            let server = [("NATS_URL", "nats://a:1"), ("NATS_TIMEOUT", text)];
+            resolve(Layer::default(), &server, None).unwrap().unwrap().timeout
+        };
+        assert_eq!(timeout(""), ANSWER);
+        assert_eq!(timeout("300ms"), Duration::from_millis(300));
+        assert_eq!(timeout("2m"), Duration::from_secs(120));
     }
 
     #[test]
