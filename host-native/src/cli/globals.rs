@@ -86,6 +86,18 @@ impl Globals {
         Ok(base.join("cim-keys").join("registries").join(&self.registry.0))
     }
 
+    /// The data folder that was named.
+    #[must_use]
+    pub fn data_given(&self) -> Option<&Path> {
+        self.data.as_deref()
+    }
+
+    /// The identity's file that was named.
+    #[must_use]
+    pub fn identity_given(&self) -> Option<&Path> {
+        self.identity.as_deref()
+    }
+
     /// The registry's store.
     ///
     /// # Errors
@@ -101,6 +113,12 @@ impl Globals {
     pub fn identity_path(&self) -> Result<PathBuf, CliError> {
         if let Some(identity) = &self.identity {
             return Ok(identity.clone());
+        }
+        // A folder that `up` made has its own.
+        if let Some(own) =
+            self.data.as_ref().map(|data| data.join("identity.age")).filter(|own| own.is_file())
+        {
+            return Ok(own);
         }
         let base = base("XDG_CONFIG_HOME", ".config").ok_or_else(|| CliError::no_home("--identity FILE"))?;
         Ok(base.join("cim-keys").join("identity.age"))

@@ -4,8 +4,13 @@
 
 mod access;
 mod account;
+mod config;
+#[cfg(feature = "nats")]
+mod connection;
 mod entities;
 pub mod exit;
+#[cfg(feature = "nats")]
+mod exit_nats;
 pub mod globals;
 mod init;
 mod key;
@@ -13,10 +18,16 @@ mod list;
 mod log;
 pub mod output;
 pub mod parse;
+#[cfg(feature = "nats")]
+mod push;
 mod resolve;
 mod rights;
 mod show;
 mod status;
+#[cfg(feature = "nats")]
+mod sync;
+#[cfg(feature = "nats")]
+mod up;
 mod user;
 
 use clap::{Parser, Subcommand};
@@ -61,6 +72,18 @@ enum Verb {
     Log(log::Args),
     /// How this registry stands: pending, held, not enforced
     Status(status::Args),
+    /// What a server must be told
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// Publish what is pending, read what others published
+    #[cfg(feature = "nats")]
+    Sync(sync::Args),
+    /// Bring account tokens to every server, and read them back
+    #[cfg(feature = "nats")]
+    Push(push::Args),
+    /// Start a private development system, everything fresh
+    #[cfg(feature = "nats")]
+    Up(up::Args),
 }
 
 impl Verb {
@@ -75,6 +98,13 @@ impl Verb {
             Self::Show(args) => show::run(args, globals),
             Self::Log(args) => log::run(args, globals),
             Self::Status(args) => status::run(args, globals),
+            Self::Config(verb) => config::run(verb, globals),
+            #[cfg(feature = "nats")]
+            Self::Sync(args) => sync::run(args, globals),
+            #[cfg(feature = "nats")]
+            Self::Push(args) => push::run(args, globals),
+            #[cfg(feature = "nats")]
+            Self::Up(args) => up::run(args, globals),
         }
     }
 }

@@ -79,13 +79,19 @@ pub fn account_name(host: &Host, key: &str) -> Option<String> {
     facts.entity(id).ok().flatten().map(|entity| entity.name().to_owned())
 }
 
+/// The name of the account that the creds of a target are of, where it is one of this registry's.
+#[must_use]
+pub fn account_of(host: &Host, target: &Target) -> Option<String> {
+    let Access::Creds { token, .. } = &*target.access else { return None };
+    let claims = token.claims();
+    let owner = claims.body.as_user().and_then(|user| user.issuer_account).unwrap_or(claims.issuer);
+    account_name(host, &owner.to_string())
+}
+
 /// Whether the creds of a target are of one of this registry's accounts: then the server knows our operator.
 #[must_use]
 pub fn is_ours(host: &Host, target: &Target) -> bool {
-    let Access::Creds { token, .. } = &*target.access else { return false };
-    let claims = token.claims();
-    let owner = claims.body.as_user().and_then(|user| user.issuer_account).unwrap_or(claims.issuer);
-    account_name(host, &owner.to_string()).is_some()
+    account_of(host, target).is_some()
 }
 
 fn signing_key(account: &Account, role: PipelineRole) -> Result<PublicKey, KeyError> {

