@@ -108,7 +108,7 @@ pub(super) fn run(verb: &Verb, globals: &Globals) -> Result<(), CliError> {
         creds,
         context,
         expires,
-        done: Done::new(&outcome, host.store())?,
+        done: Done::new(&outcome, &host)?,
     };
     globals.output().data(&renewed, |renewed| {
         format!(

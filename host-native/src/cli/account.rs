@@ -132,12 +132,12 @@ pub(super) fn run(verb: &Verb, globals: &Globals) -> Result<(), CliError> {
     let account = match key.filter(|_| !args.dry_run) {
         Some(key) => {
             let listed = host.store().by_key(key).map_err(KeyError::from)?;
-            let viewer = Viewer::new(host.store(), host.ambient().now())?;
+            let viewer = Viewer::new(host.store(), host.ambient().now());
             listed.first().map(|listed| viewer.view(listed)).transpose()?
         }
         None => None,
     };
-    let created = Created { account, done: Done::new(&outcome, host.store())? };
+    let created = Created { account, done: Done::new(&outcome, &host)? };
     globals.output().data(&created, |created| match &created.account {
         Some(account) => format!("account {} {}", args.name, account.public_key),
         None => format!("account {} would be created", args.name),

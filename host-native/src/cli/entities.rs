@@ -3,14 +3,15 @@
 use super::exit::CliError;
 use super::output::printable;
 use crate::error::KeyError;
-use crate::host::Outcome;
+use crate::host::{Host, Outcome};
 use crate::store::{Held, Listed, Store};
 use cim_keys_core::command::Command;
 use cim_keys_core::jwt::{Account as AccountBody, AccountLimits, SigningKey, TokenId, UserRights};
 use cim_keys_core::nkey::{Kind, PublicKey};
-use cim_keys_core::registry::{Account, Entity, Key, User};
+use cim_keys_core::registry::{Account, Entity, EntityId, Key, Lookup, User};
 use cim_keys_core::time::Timestamp;
 use serde::Serialize;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -78,31 +79,17 @@ pub(super) struct SigningKeyView {
     pub(super) role: Option<String>,
 }
 
-/// Makes views: what they need of the store is read once.
+/// Makes views. What they need of parents is looked up when it is needed and read once, so that one view costs the same
+/// in a registry of any size.
 pub(super) struct Viewer<'a> {
     store: &'a Store,
     now: Timestamp,
-    names: BTreeMap<PublicKey, String>,
-    roles: BTreeMap<PublicKey, String>,
+    parents: RefCell<BTreeMap<PublicKey, Option<Entity>>>,
 }
 
 impl<'a> Viewer<'a> {
-    pub(super) fn new(store: &'a Store, now: Timestamp) -> Result<Self, CliError> {
-        let mut names = BTreeMap::new();
-        let mut roles = BTreeMap::new();
-        let accounts = store.accounts().map_err(KeyError::from)?;
-        let operators = store.operators().map_err(KeyError::from)?;
-        for listed in accounts.iter().chain(&operators) {
-            names.insert(listed.entity.key(), listed.entity.name().to_owned());
-            if let Some(body) = listed.entity.token().and_then(|token| token.claims().body.as_account()) {
-                roles.extend(
-                    body.signing_keys
-                        .iter()
-                        .filter_map(|(key, kind)| Some((*key, kind.scope()?.role.clone()))),
-                );
-            }
-        }
-        Ok(Self { store, now, names, roles })
+    pub(super) fn new(store: &'a Store, now: Timestamp) -> Self {
+        Self { store, now, parents: RefCell::default() }
     }
 
     pub(super) fn view(&self, listed: &Listed) -> Result<View, CliError> {
@@ -121,7 +108,7 @@ impl<'a> Viewer<'a> {
             servers: None,
             marks: Vec::new(),
             parent,
-            parent_name: parent.and_then(|parent| self.names.get(&parent).cloned()),
+            parent_name: parent.map(|parent| self.known_name(parent)).transpose()?.flatten(),
             token_id: token.map(|token| token.id()),
             issued_at: token.map(|token| token.claims().issued_at),
             expires: token.map(|token| token.claims().expires).filter(|expires| *expires != 0),
@@ -145,7 +132,7 @@ impl<'a> Viewer<'a> {
             }
             Entity::Account(account) => self.account(account, &mut view)?,
             Entity::User(user) => self.user(user, &mut view)?,
-            Entity::Key(key) => self.key(key, &mut view),
+            Entity::Key(key) => self.key(key, &mut view)?,
         }
         if !confirmed {
             view.marks.push(NOT_PUBLISHED.to_owned());
@@ -179,7 +166,7 @@ impl<'a> Viewer<'a> {
     fn user(&self, user: &User, view: &mut View) -> Result<(), CliError> {
         view.entity = "user";
         let claims = user.token.claims();
-        view.role = self.roles.get(&claims.issuer).cloned();
+        view.role = self.role(user.account, claims.issuer)?;
         if let Some(body) = claims.body.as_user() {
             view.rights = body.grant.rights().cloned();
             view.tags.clone_from(&body.tags);
@@ -190,15 +177,45 @@ impl<'a> Viewer<'a> {
         Ok(())
     }
 
-    fn key(&self, key: &Key, view: &mut View) {
+    fn key(&self, key: &Key, view: &mut View) -> Result<(), CliError> {
         view.entity = "key";
         view.key_kind = Some(key.key.kind());
-        view.role = self.roles.get(&key.key).cloned();
+        view.role = key.owner.map(|owner| self.role(owner, key.key)).transpose()?.flatten();
+        Ok(())
     }
 
-    /// What a person calls a key.
-    pub(super) fn name_of(&self, key: PublicKey) -> String {
-        self.names.get(&key).cloned().unwrap_or_else(|| key.to_string())
+    /// What a person calls an operator or account.
+    pub(super) fn name_of(&self, key: PublicKey) -> Result<String, CliError> {
+        Ok(self.known_name(key)?.unwrap_or_else(|| key.to_string()))
+    }
+
+    fn known_name(&self, key: PublicKey) -> Result<Option<String>, CliError> {
+        self.parent(key, |parent| Some(parent.name().to_owned()))
+    }
+
+    /// The role of an account's scoped key.
+    fn role(&self, account: PublicKey, key: PublicKey) -> Result<Option<String>, CliError> {
+        self.parent(account, |parent| {
+            let keys = &parent.token()?.claims().body.as_account()?.signing_keys;
+            Some(keys.get(&key)?.scope()?.role.clone())
+        })
+    }
+
+    fn parent<T>(
+        &self,
+        key: PublicKey,
+        look: impl FnOnce(&Entity) -> Option<T>,
+    ) -> Result<Option<T>, CliError> {
+        let mut parents = self.parents.borrow_mut();
+        if let Some(parent) = parents.get(&key) {
+            return Ok(parent.as_ref().and_then(look));
+        }
+        let id = if key.kind() == Kind::Operator { EntityId::Operator(key) } else { EntityId::Account(key) };
+        let (facts, _) = self.store.facts(&[Lookup::Entity(id)], true).map_err(KeyError::from)?;
+        let parent = facts.entity(id).ok().flatten().cloned();
+        let seen = parent.as_ref().and_then(look);
+        parents.insert(key, parent);
+        Ok(seen)
     }
 }
 
@@ -290,14 +307,11 @@ pub(super) struct EventLine {
 }
 
 impl Done {
-    pub(super) fn new(outcome: &Outcome, store: &Store) -> Result<Self, CliError> {
+    pub(super) fn new(outcome: &Outcome, host: &Host) -> Result<Self, CliError> {
         let mut not_enforced = Vec::new();
-        if outcome.state.is_some() {
-            let accounts = outcome.accounts_changed();
-            let viewer =
-                if accounts.is_empty() { None } else { Some(Viewer::new(store, outcome_time(outcome))?) };
-            not_enforced
-                .extend(accounts.iter().filter_map(|account| Some(viewer.as_ref()?.name_of(*account))));
+        let viewer = Viewer::new(host.store(), host.ambient().now());
+        for account in outcome.accounts_changed().into_iter().filter(|_| outcome.state.is_some()) {
+            not_enforced.push(viewer.name_of(account)?);
         }
         Ok(Self {
             command_id: outcome.command_id,
@@ -309,13 +323,6 @@ impl Done {
             not_enforced,
         })
     }
-}
-
-fn outcome_time(outcome: &Outcome) -> Timestamp {
-    outcome
-        .events
-        .first()
-        .map_or_else(|| Timestamp::from_millis(0).unwrap_or_else(|_| unreachable!()), |event| event.time)
 }
 
 fn event_line(event: &cim_keys_core::event::Event) -> EventLine {

@@ -73,10 +73,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         data_dir,
         store: path,
         identity,
-        done: match args.dry_run {
-            false => Done::new(&outcome, host.store())?,
-            true => Done::new(&outcome, host.store()).map(|done| Done { dry_run: true, ..done })?,
-        },
+        done: Done::new(&outcome, &host)?,
     };
     output.data(&founded, |founded| {
         let mut text = format!("operator {} {}\n", founded.name, founded.operator);

@@ -176,7 +176,7 @@ fn known(args: &Generate, store: Store, globals: &Globals) -> Result<(), CliErro
     let command = Command::GenerateKey { kind, owner, label: args.label.clone(), role };
     let outcome = host.run(&Request { dry_run: args.dry_run, ..Request::new(command) })?;
     let public = outcome.keys.first().copied().ok_or_else(|| CliError::unexpected(&"no key"))?;
-    let done = Done::new(&outcome, host.store())?;
+    let done = Done::new(&outcome, &host)?;
     if args.dry_run {
         let made =
             Made { public_key: public, kind, seed_file: None, seed: None, key: None, done: Some(done) };
@@ -189,7 +189,7 @@ fn known(args: &Generate, store: Store, globals: &Globals) -> Result<(), CliErro
             "the operator's token has changed: servers take it only when restarted with a new configuration",
         );
     }
-    let viewer = Viewer::new(host.store(), host.ambient().now())?;
+    let viewer = Viewer::new(host.store(), host.ambient().now());
     let listed = host.store().by_key(public).map_err(KeyError::from)?;
     let view =
         listed.iter().find(|l| l.entity.id() == EntityId::Key(public)).map(|l| viewer.view(l)).transpose()?;
@@ -265,7 +265,7 @@ fn revoke(args: &Revoke, globals: &Globals) -> Result<(), CliError> {
     };
     let outcome =
         host.run(&Request { dry_run: args.dry_run, ..Request::new(Command::RevokeKey { key, owner }) })?;
-    let revoked = Revoked { public_key: key, done: Done::new(&outcome, store)? };
+    let revoked = Revoked { public_key: key, done: Done::new(&outcome, &host)? };
     globals.output().data(&revoked, |revoked| format!("key {} revoked", revoked.public_key))?;
     if outcome.operator_changed() && !args.dry_run {
         globals.output().warn(
@@ -321,7 +321,7 @@ fn list(args: &List, globals: &Globals) -> Result<(), CliError> {
 }
 
 pub(super) fn views(store: &Store, owner: Option<PublicKey>) -> Result<Vec<View>, CliError> {
-    let viewer = Viewer::new(store, Ambient::system().now())?;
+    let viewer = Viewer::new(store, Ambient::system().now());
     store.keys(owner).map_err(KeyError::from)?.iter().map(|listed| viewer.view(listed)).collect()
 }
 

@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
 }
 
 fn views(store: &Store, listed: &[Listed]) -> Result<Vec<View>, CliError> {
-    let viewer = Viewer::new(store, Ambient::system().now())?;
+    let viewer = Viewer::new(store, Ambient::system().now());
     listed.iter().map(|listed| viewer.view(listed)).collect()
 }
 

@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
             .hint(format!("name one by its public key, with --account for a user: {}", all.join(", "))));
         }
     };
-    let mut view = Viewer::new(&store, Ambient::system().now())?.view(listed)?;
+    let mut view = Viewer::new(&store, Ambient::system().now()).view(listed)?;
     view.jwt = listed.entity.token().and_then(|token| token.text());
     globals.output().data(&view, text)
 }

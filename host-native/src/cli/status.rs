@@ -71,7 +71,7 @@ pub(super) fn run(_args: &Args, globals: &Globals) -> Result<(), CliError> {
 pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliError> {
     let registry = store.registry_id().map_err(KeyError::from)?;
     let progress = store.progress().map_err(KeyError::from)?;
-    let viewer = Viewer::new(store, now)?;
+    let viewer = Viewer::new(store, now);
     let mut accounts = Vec::new();
     for listed in store.accounts().map_err(KeyError::from)? {
         let view = viewer.view(&listed)?;
@@ -89,7 +89,7 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
     let hand_outs = store.hand_outs().map_err(KeyError::from)?;
     Ok(Standing {
         operator: registry.operator,
-        operator_name: viewer.name_of(registry.operator),
+        operator_name: viewer.name_of(registry.operator)?,
         namespace: registry.namespace.to_string(),
         store: store.path().to_owned(),
         stream: progress.stream.map(|stream| stream.name),

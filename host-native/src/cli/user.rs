@@ -176,7 +176,7 @@ fn create(args: &Create, globals: &Globals) -> Result<(), CliError> {
     }
     let jwt = if key.is_some() { outcome.token().and_then(|token| token.text()) } else { None };
     let view = if args.dry_run { None } else { view(&host, account.key, user)? };
-    let changed = Changed { user: view, creds: path, jwt, done: Some(Done::new(&outcome, host.store())?) };
+    let changed = Changed { user: view, creds: path, jwt, done: Some(Done::new(&outcome, &host)?) };
     globals.output().data(&changed, |changed| match (&changed.jwt, &changed.creds) {
         (Some(jwt), _) => jwt.clone(),
         (None, Some(path)) => format!("user {} {user}\ncreds {}", args.name, path.display()),
@@ -279,7 +279,7 @@ fn given(text: &str) -> Result<PublicKey, CliError> {
 
 fn told(host: &Host, user: &User, outcome: &Outcome, dry_run: bool) -> Result<Changed, CliError> {
     let view = if dry_run { None } else { view(host, user.account, user.key)? };
-    Ok(Changed { user: view, creds: None, jwt: None, done: Some(Done::new(outcome, host.store())?) })
+    Ok(Changed { user: view, creds: None, jwt: None, done: Some(Done::new(outcome, host)?) })
 }
 
 pub(super) fn view(host: &Host, account: PublicKey, user: PublicKey) -> Result<Option<View>, CliError> {
@@ -290,7 +290,7 @@ pub(super) fn view(host: &Host, account: PublicKey, user: PublicKey) -> Result<O
         .map_err(KeyError::from)?
         .into_iter()
         .find(|listed| listed.entity.id() == id);
-    let viewer = Viewer::new(host.store(), host.ambient().now())?;
+    let viewer = Viewer::new(host.store(), host.ambient().now());
     listed.map(|listed| viewer.view(&listed)).transpose()
 }
 

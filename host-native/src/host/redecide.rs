@@ -4,10 +4,11 @@ use super::run::{changed, internal};
 use super::{Host, Request};
 use crate::error::KeyError;
 use crate::store::{Committed, Entry};
-use cim_keys_core::command::{self, Rejection};
+use cim_keys_core::command::{self, Command};
 use cim_keys_core::context::Context;
 use cim_keys_core::journal::State;
-use cim_keys_core::rules::Violation;
+use cim_keys_core::nkey::Kind;
+use cim_keys_core::registry::{Entity, EntityId, Facts};
 use cim_keys_core::time::Timestamp;
 use uuid::Uuid;
 
@@ -16,8 +17,8 @@ const ATTEMPTS: u32 = 20;
 
 impl Host {
     /// Decides a held revocation anew: the same command and id, the next attempt, a new time and so new event ids. It goes
-    /// to the end of the journal as pending. Where the user or key is revoked already, with at least the time of the first
-    /// attempt, it is settled. False where it stays held.
+    /// to the end of the journal as pending. Where it is in force already, with at least the time of the first attempt, it
+    /// is settled. False where it stays held.
     ///
     /// # Errors
     /// The store or a key cannot be used. Nothing has changed then.
@@ -39,15 +40,11 @@ impl Host {
             };
             let scope = request.command.scope(&context, self.store.registry_id()?);
             let (facts, revision) = self.store.facts(&scope, true)?;
-            let draft = match command::decide(&facts, &request.command, &context) {
-                Ok(draft) => draft,
-                Err(Rejection::Violation(Violation::AlreadyRevoked { at, .. }))
-                    if promised.revoked_at.is_some_and(|first| at >= first) =>
-                {
-                    return Ok(self.store.settle(command_id)?);
-                }
-                Err(_) => return Ok(false),
-            };
+            if in_force(&facts, &request.command, promised.revoked_at) {
+                return Ok(self.store.settle(command_id)?);
+            }
+            // Whatever else forbids it is for a person to look at.
+            let Ok(draft) = command::decide(&facts, &request.command, &context) else { return Ok(false) };
             let signatures = self.keyring(&[]).sign(&draft)?;
             let decision = draft.complete(&signatures)?;
             let entry = Entry {
@@ -71,5 +68,21 @@ impl Host {
     fn later_than(&self, before: Timestamp) -> Result<Timestamp, KeyError> {
         let later = Timestamp::from_millis(before.millis().saturating_add(1000));
         Ok(self.ambient.now().max(later.map_err(|error| internal(&error.to_string()))?))
+    }
+}
+
+/// Whether what a revocation wants is in force already. A key is dead from the moment it is revoked; a user's tokens are
+/// dead up to the revocation's time, which must reach as far as the first attempt did.
+fn in_force(facts: &Facts, command: &Command, first_attempt: Option<i64>) -> bool {
+    let revoked_at = |id| facts.entity(id).ok().flatten().and_then(Entity::revoked_at);
+    let user = |account, user| {
+        let at = revoked_at(EntityId::User { account, user });
+        at.zip(first_attempt).is_some_and(|(at, first)| at >= first)
+    };
+    match command {
+        Command::RevokeUser { account, user: key } => user(*account, *key),
+        Command::RevokeKey { key, owner: Some(account) } if key.kind() == Kind::User => user(*account, *key),
+        Command::RevokeKey { key, .. } => revoked_at(EntityId::Key(*key)).is_some(),
+        _ => false,
     }
 }

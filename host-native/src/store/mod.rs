@@ -131,13 +131,38 @@ impl Store {
         self.transact(TransactionBehavior::Immediate, change)
     }
 
+    /// One write that may be lost with the machine's power, and nothing with it.
+    fn write_lazily<T>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, RowError>,
+    ) -> Result<T, StoreError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let synchronous = |mode: &str| {
+            let set = connection.pragma_update(None, "synchronous", mode);
+            set.map_err(|error| StoreError::sqlite(&self.path, &error))
+        };
+        synchronous("NORMAL")?;
+        let done = self.transact_on(&connection, TransactionBehavior::Immediate, change);
+        synchronous("FULL")?;
+        done
+    }
+
     fn transact<T>(
         &self,
         behavior: TransactionBehavior,
         body: impl FnOnce(&Transaction<'_>) -> Result<T, RowError>,
     ) -> Result<T, StoreError> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = Transaction::new_unchecked(&connection, behavior).map_err(RowError::from).and_then(
+        self.transact_on(&connection, behavior, body)
+    }
+
+    fn transact_on<T>(
+        &self,
+        connection: &Connection,
+        behavior: TransactionBehavior,
+        body: impl FnOnce(&Transaction<'_>) -> Result<T, RowError>,
+    ) -> Result<T, StoreError> {
+        let done = Transaction::new_unchecked(connection, behavior).map_err(RowError::from).and_then(
             |transaction| {
                 let value = body(&transaction)?;
                 transaction.commit()?;

@@ -76,12 +76,13 @@ impl Store {
         })
     }
 
-    /// Erases the seed of creds that are written.
+    /// Erases the seed of creds that are written. This alone does not wait for the disk: should it be lost, the creds can
+    /// be written once more.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn erase_hand_out(&self, command_id: Uuid) -> Result<(), StoreError> {
-        self.write(|transaction| {
+        self.write_lazily(|transaction| {
             let mut statement = transaction.prepare_cached("DELETE FROM hand_outs WHERE command_id = ?1")?;
             statement.execute([command_id.as_bytes().as_slice()])?;
             Ok(())
