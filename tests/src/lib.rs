@@ -6,4 +6,5 @@ pub mod server;
 pub mod tools;
 pub mod wait;
 pub mod wasm;
+mod websocket;
 pub mod wire;

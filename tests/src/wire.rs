@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::wait::PATIENCE;
+use crate::websocket::WebSocket;
 
 /// One message, or one frame of the protocol with its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,10 +127,48 @@ fn info(from: &mut impl BufRead) -> io::Result<Value> {
     }
 }
 
+/// What carries the protocol.
+#[derive(Debug)]
+enum Transport {
+    Tcp(TcpStream),
+    Web(WebSocket),
+}
+
+impl Transport {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Transport::Tcp(socket) => socket,
+            Transport::Web(web) => web.socket(),
+        }
+    }
+}
+
+impl Read for Transport {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(socket) => socket.read(to),
+            Transport::Web(web) => web.read(to),
+        }
+    }
+}
+
+impl Write for Transport {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(socket) => socket.write(bytes),
+            Transport::Web(web) => web.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A connection to a server.
 #[derive(Debug)]
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Transport>,
     info: Value,
     sids: u64,
     inbox: String,
@@ -152,7 +191,22 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut stream = BufReader::new(stream);
+        Client::greet(Transport::Tcp(stream), members)
+    }
+
+    /// The same through the websocket that listens there.
+    ///
+    /// # Errors
+    /// As [`connect`](Client::connect).
+    pub fn connect_websocket(
+        address: SocketAddr,
+        members: impl FnOnce(&Value) -> Value,
+    ) -> io::Result<Client> {
+        Client::greet(Transport::Web(WebSocket::open(address)?), members)
+    }
+
+    fn greet(transport: Transport, members: impl FnOnce(&Value) -> Value) -> io::Result<Client> {
+        let mut stream = BufReader::new(transport);
         let info = info(&mut stream)?;
         let mut connect = json!({
             "verbose": false, "pedantic": false, "headers": true, "no_responders": true, "protocol": 1,
@@ -161,7 +215,7 @@ impl Client {
         if let (Some(all), Value::Object(more)) = (connect.as_object_mut(), members(&info)) {
             all.extend(more);
         }
-        let local = stream.get_ref().local_addr()?.port();
+        let local = stream.get_ref().socket().local_addr()?.port();
         let mut client = Client { stream, info, sids: 0, inbox: format!("_INBOX.tests{local}") };
         client.send(format!("CONNECT {connect}\r\n").as_bytes())?;
         client.ping()?;
@@ -176,6 +230,11 @@ impl Client {
     /// Inboxes of [`request`](Client::request) begin with this from now on, without the last dot.
     pub fn set_inbox_prefix(&mut self, prefix: &str) {
         prefix.clone_into(&mut self.inbox);
+    }
+
+    /// What inboxes begin with.
+    pub fn inbox_prefix(&self) -> &str {
+        &self.inbox
     }
 
     /// Writes bytes as they are.
@@ -199,6 +258,24 @@ impl Client {
                     Some("-ERR") => return Err(io::Error::new(io::ErrorKind::PermissionDenied, line)),
                     _ => {}
                 }
+            }
+        }
+    }
+
+    /// Waits as [`ping`](Client::ping) does, and gives what came in the meantime: messages, and the server's `-ERR`
+    /// lines. (What other parts of the server answer may still be on its way.)
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn settle(&mut self) -> io::Result<(Vec<Message>, Vec<String>)> {
+        self.send(b"PING\r\n")?;
+        let (mut messages, mut errors) = (Vec::new(), Vec::new());
+        loop {
+            match self.frame()? {
+                Frame::Message(message) => messages.push(message),
+                Frame::Line(line) if line == "PONG" => return Ok((messages, errors)),
+                Frame::Line(line) if line.starts_with("-ERR") => errors.push(line),
+                _ => {}
             }
         }
     }
@@ -244,7 +321,7 @@ impl Client {
     /// `TimedOut` or `WouldBlock` after `patience`; `PermissionDenied` when the server says `-ERR`; else of the
     /// connection.
     pub fn next(&mut self, patience: Duration) -> io::Result<Message> {
-        self.stream.get_ref().set_read_timeout(Some(patience))?;
+        self.stream.get_ref().socket().set_read_timeout(Some(patience))?;
         let outcome = loop {
             match self.frame() {
                 Ok(Frame::Message(message)) => break Ok(message),
@@ -255,7 +332,7 @@ impl Client {
                 Err(error) => break Err(error),
             }
         };
-        self.stream.get_ref().set_read_timeout(Some(PATIENCE))?;
+        self.stream.get_ref().socket().set_read_timeout(Some(PATIENCE))?;
         outcome
     }
 
