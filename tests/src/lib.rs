@@ -1,8 +1,11 @@
 //! Shared test tools: real servers, proxies, the simulator.
 
+pub mod identities;
 pub mod operations;
+pub mod pipeline;
 pub mod proxy;
 pub mod server;
+pub mod streams;
 pub mod tools;
 pub mod wait;
 pub mod wasm;
