@@ -1,0 +1,525 @@
+//! The ways around permissions: a server checks what is published and subscribed, never where an answer shall go. So
+//! every request that a role may send is sent with every answer subject that could do harm.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cim_keys_core::jwt::UserRights;
+use cim_keys_core::roles::PipelineRole;
+use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS, keys_events_stream_config};
+use cim_keys_tests::identities::{Identities, Login};
+use cim_keys_tests::pipeline::{EXPECTED_LAST, Pipeline, append, ask, read_from};
+use cim_keys_tests::server::NatsServer;
+use cim_keys_tests::wire::Client;
+use cim_keys_tests::{streams, wait};
+use serde_json::{Value, json};
+
+use super::{EDGE, LOG, P};
+
+/// Bodies that would do harm where they arrive; they lie on the stream, so that reading them makes an answer of them.
+fn baits() -> [Vec<u8>; 8] {
+    let mut config = streams::to_json(&keys_events_stream_config(&Default::default()));
+    config["max_msgs"] = json!(1);
+    let push = json!({ "stream_name": KEYS_EVENTS, "config": {
+        "name": "evil", "durable_name": "evil", "deliver_policy": "all", "ack_policy": "none",
+        "deliver_subject": "cowboyai.security.elsewhere.user.created",
+    }});
+    let pull = json!({ "stream_name": KEYS_EVENTS, "config": {
+        "name": "worker", "durable_name": "worker", "deliver_policy": "all", "ack_policy": "explicit",
+        "filter_subject": format!("{P}.key.revoked"),
+    }});
+    [
+        Vec::new(),
+        config.to_string().into(),
+        push.to_string().into(),
+        pull.to_string().into(),
+        br#"{"seq":1}"#.into(),
+        br#"{"name":"EVIL","subjects":["evil.>"]}"#.into(),
+        br#"{"batch":10,"no_wait":true}"#.into(),
+        b"+TERM".into(),
+    ]
+}
+
+/// A request: subject, headers, body.
+type Request = (String, Vec<(&'static str, &'static str)>, Vec<u8>);
+
+/// Every request that is permitted at the edge, in every form, for baits at these sequences.
+fn requests(role: Option<PipelineRole>, baits: std::ops::Range<u64>) -> Vec<Request> {
+    let mut requests: Vec<(String, String)> = Vec::new();
+    for stream in [KEYS_EVENTS, KEYS_ARCHIVE] {
+        let info = format!("CIMKEYS.API.STREAM.INFO.{stream}");
+        requests.push((info.clone(), String::new()));
+        requests.push((info, r#"{"subjects_filter":">"}"#.into()));
+        let get = format!("CIMKEYS.API.DIRECT.GET.{stream}");
+        for body in [
+            String::new(),
+            r#"{"seq":1,"batch":30}"#.into(),
+            r#"{"seq":999999}"#.into(),
+            format!(r#"{{"last_by_subj":"{P}.operator.created"}}"#),
+            format!(r#"{{"multi_last":["{P}.>"]}}"#),
+        ] {
+            requests.push((get.clone(), body));
+        }
+        for sequence in baits.clone() {
+            requests.push((get.clone(), format!(r#"{{"seq":{sequence}}}"#)));
+        }
+    }
+    for sequence in [1, baits.start] {
+        let get = "CIMKEYS.API.STREAM.MSG.GET.KEYS_EVENTS".to_owned();
+        requests.push((get, format!(r#"{{"seq":{sequence}}}"#)));
+    }
+    let mut requests: Vec<Request> =
+        requests.into_iter().map(|(subject, body)| (subject, Vec::new(), body.into_bytes())).collect();
+    // The server's own word on who asks, forged: in which account the JetStream lies that answers.
+    let forged = ("Nats-Request-Info", r#"{"acc":"KEYS","svc":"KEYS"}"#);
+    requests.push(("CIMKEYS.API.STREAM.INFO.KEYS_EVENTS".into(), vec![forged], Vec::new()));
+    // Appends that are refused, and answered as such.
+    let events = match role {
+        Some(PipelineRole::Auditor) => &[][..],
+        Some(PipelineRole::Browser) => &["user.created"],
+        _ => &["user.created", "operator.created", "key.revoked"],
+    };
+    for event in events {
+        requests.push((format!("{P}.{event}"), vec![(EXPECTED_LAST, "999999")], b"{}".into()));
+        requests.push((
+            format!("{P}.{event}"),
+            vec![("Nats-Batch-Id", "b"), ("Nats-Batch-Sequence", "7"), ("Nats-Batch-Commit", "1")],
+            b"{}".into(),
+        ));
+    }
+    requests
+}
+
+/// Answer subjects that would do harm if the answer got there.
+fn replies(keys: &str, system: &str, foreign: &str) -> Vec<String> {
+    let mut subjects: Vec<String> =
+        ["operator.created", "account.created", "user.created", "key.revoked", "bait.0"]
+            .map(|event| format!("{P}.{event}"))
+            .into();
+    for prefix in ["$JS.API", "CIMKEYS.API"] {
+        for stream in [KEYS_EVENTS, KEYS_ARCHIVE] {
+            for verb in ["DELETE", "UPDATE", "CREATE", "PURGE", "MSG.DELETE", "SNAPSHOT", "RESTORE", "INFO"] {
+                subjects.push(format!("{prefix}.STREAM.{verb}.{stream}"));
+            }
+            for tail in ["", ".evil", ".worker"] {
+                subjects.push(format!("{prefix}.CONSUMER.CREATE.{stream}{tail}"));
+            }
+            for verb in ["DURABLE.CREATE", "DELETE", "MSG.NEXT", "PAUSE"] {
+                subjects.push(format!("{prefix}.CONSUMER.{verb}.{stream}.worker"));
+            }
+            subjects.push(format!("{prefix}.DIRECT.GET.{stream}"));
+        }
+        subjects.push(format!("{prefix}.STREAM.CREATE.EVIL"));
+        subjects.push(format!("{prefix}.ACCOUNT.PURGE.{keys}"));
+    }
+    subjects.extend(
+        [
+            "$JS.ACK.KEYS_EVENTS.worker.1.1.1.1.1",
+            "$JS.ACK._.hash.KEYS_EVENTS.worker.1.1.1.1.1.1",
+            "$JS.FC.KEYS_EVENTS.worker.1",
+            "$KV.bucket.key",
+            "$O.bucket.C.chunk",
+            "$SYS.REQ.CLAIMS.UPDATE",
+            "$SYS.REQ.CLAIMS.DELETE",
+            "$SYS.REQ.SERVER.PING",
+            "_R_.any.any",
+            "_GR_.any",
+            "orders.new",
+        ]
+        .map(String::from),
+    );
+    subjects.push(format!("{LOG}.user.created"));
+    subjects.push(format!("$SYS.REQ.ACCOUNT.{system}.CLAIMS.UPDATE"));
+    subjects.push(format!("{foreign}.1"));
+    subjects
+}
+
+/// The pipeline with baits on its stream and somebody's consumer; sequences of the baits.
+struct Target {
+    pipeline: Pipeline,
+    host: Client,
+    baits: std::ops::Range<u64>,
+    last: u64,
+}
+
+impl Target {
+    fn of(mut identities: Identities) -> Target {
+        let keys = identities.role_keys(PipelineRole::Steward).account;
+        let insider = identities.plain_key(keys);
+        let insider = identities.user(insider, "insider", Some(UserRights::default()), 0);
+        let pipeline = Pipeline::of(identities);
+        let mut host = pipeline.connect(PipelineRole::Host);
+        let founding = pipeline.identities.envelopes();
+        append(&mut host, founding, 0);
+        let start = founding.len() as u64 + 1;
+        let baits = baits();
+        for (bait, number) in baits.iter().zip(0..) {
+            let ack = ask(&mut host, &format!("{P}.bait.{number}"), &[], bait);
+            assert_eq!(ack["seq"], start + number, "{ack}");
+        }
+        let end = start + baits.len() as u64;
+        let mut insider = insider.connect(pipeline.server.address()).unwrap();
+        let consumer = json!({ "stream_name": KEYS_EVENTS, "config": {
+            "name": "worker", "durable_name": "worker", "deliver_policy": "all", "ack_policy": "explicit",
+        }});
+        let create = "$JS.API.CONSUMER.CREATE.KEYS_EVENTS.worker";
+        let made = ask(&mut insider, create, &[], consumer.to_string().as_bytes());
+        assert_eq!(made["name"], "worker", "{made}");
+        // One message is out with the consumer's owner, waiting to be acknowledged.
+        let out = insider.request("$JS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.worker", &[], b"").unwrap();
+        assert!(out.reply.unwrap().contains(".worker."));
+        Target { pipeline, host, baits: start..end, last: end - 1 }
+    }
+
+    fn replies(&self, attacker: &Login) -> Vec<String> {
+        let identities = &self.pipeline.identities;
+        let keys = identities.role_keys(PipelineRole::Steward).account.to_string();
+        let roles = [PipelineRole::Host, PipelineRole::Auditor].map(|role| self.pipeline.login(role));
+        let foreign = roles.into_iter().find(|login| login.user() != attacker.user()).unwrap();
+        replies(&keys, &identities.system().account.to_string(), &foreign.inbox())
+    }
+
+    /// Sends each request with each answer subject, waits until all of it is worked off, and appends one event where
+    /// it must come to stand if nothing got onto the stream. Gives what the server refused by name.
+    fn sweep(&mut self, attacker: &mut Client, requests: &[Request], replies: &[String]) -> Vec<String> {
+        let before = self.pipeline.holdings();
+        let mut refusals = Vec::new();
+        for (subject, headers, body) in requests {
+            for reply in replies {
+                attacker.publish(subject, Some(reply), headers, body).unwrap();
+            }
+            refusals.extend(attacker.settle().unwrap().1);
+        }
+        self.unchanged(attacker, &before, 0);
+        refusals
+    }
+
+    /// Nothing changed but for this many appended events, and the one with which this is shown.
+    fn unchanged(&mut self, attacker: &mut Client, before: &BTreeMap<String, Value>, appended: u64) {
+        drain(&self.pipeline, attacker);
+        drain(&self.pipeline, &mut self.host);
+        let expected = (self.last + appended).to_string();
+        let subject = format!("{P}.user.created");
+        let ack = ask(&mut self.host, &subject, &[(EXPECTED_LAST, &expected)], b"the next one");
+        self.last += appended + 1;
+        assert_eq!(ack["seq"], self.last, "something else is on the stream: {ack}");
+        let after = self.pipeline.holdings();
+        assert_eq!(essence(&after, 0), essence(before, appended + 1));
+    }
+}
+
+/// Returns when everything that this client asked for before has been answered: each part of the server that answers
+/// does so in order, so its answer to a last request comes after all others.
+fn drain(pipeline: &Pipeline, client: &mut Client) {
+    let mut answered = BTreeSet::new();
+    wait::until("the stream and its mirror have answered", || {
+        for stream in [KEYS_EVENTS, KEYS_ARCHIVE] {
+            assert_eq!(pipeline.info(client, stream)["config"]["name"], stream);
+            let get = format!("CIMKEYS.API.DIRECT.GET.{stream}");
+            let message = client.request(&get, &[], br#"{"seq":1}"#).unwrap();
+            let by = message.header_lines().into_iter().find(|(name, _)| name == "Nats-Stream");
+            // A mirror that lags behind answers 404.
+            answered.insert(by?.1);
+            assert!(!read_from(client, &get, 1).is_empty());
+        }
+        (answered.len() == 2).then_some(())
+    });
+    ask(client, "CIMKEYS.API.STREAM.MSG.GET.KEYS_EVENTS", &[], br#"{"seq":1}"#);
+}
+
+/// Of everything that JetStream holds what nobody may change: which streams there are, their settings, where they
+/// begin and end (`more` messages from now), and their consumers.
+fn essence(holdings: &BTreeMap<String, Value>, more: u64) -> BTreeMap<String, Value> {
+    let number = |value: &Value| value.as_u64().unwrap() + more;
+    let stream = |stream: &Value| {
+        let state = &stream["state"];
+        let consumers: Vec<Value> = stream["consumer_detail"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|consumer| {
+                ["name", "created", "config", "delivered", "ack_floor", "num_ack_pending", "num_waiting"]
+                    .map(|member| consumer[member].clone())
+                    .into()
+            })
+            .collect();
+        json!({
+            "config": stream["config"],
+            "created": stream["created"],
+            "first": state["first_seq"],
+            "last": number(&state["last_seq"]),
+            "messages": number(&state["messages"]),
+            "deleted": state["num_deleted"],
+            "consumers": consumers,
+        })
+    };
+    holdings.iter().map(|(name, held)| (name.clone(), stream(held))).collect()
+}
+
+/// Answer subjects of the server's own, the one kind that it looks at.
+fn reserved(reply: &str) -> bool {
+    ["_R_.", "_GR_.", "$JS.ACK."].iter().any(|prefix| reply.starts_with(prefix))
+}
+
+/// What the server says to so many requests, each with each of these answer subjects.
+fn refusals(replies: &[String], requests: usize) -> Vec<String> {
+    let refused = (0..requests).flat_map(|_| replies.iter().filter(|reply| reserved(reply)));
+    refused
+        .map(|reply| format!("-ERR 'Permissions Violation for Publish with Reply of \"{reply}\"'"))
+        .collect()
+}
+
+#[test]
+fn no_answer_to_a_role_lands_where_it_does_harm() {
+    let mut target = Target::of(Identities::found(1));
+    for role in EDGE {
+        let mut attacker = target.pipeline.connect(role);
+        let replies = target.replies(target.pipeline.login(role));
+        let requests = requests(Some(role), target.baits.clone());
+        let refused = target.sweep(&mut attacker, &requests, &replies);
+        assert_eq!(refused, refusals(&replies, requests.len()), "{role}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_sent_elsewhere_does_no_harm_either() {
+    let mut target = Target::of(Identities::found(1));
+    for (role, event) in [(PipelineRole::Host, "operator.created"), (PipelineRole::Browser, "user.created")] {
+        let mut attacker = target.pipeline.connect(role);
+        let replies = target.replies(target.pipeline.login(role));
+        let before = target.pipeline.holdings();
+        let mut appended = 0;
+        // Accepted ones: each stores itself, and its acknowledgement must not be stored as well.
+        for bait in baits() {
+            for reply in &replies {
+                attacker.publish(&format!("{P}.{event}"), Some(reply), &[], &bait).unwrap();
+                appended += u64::from(!reserved(reply));
+            }
+        }
+        assert_eq!(attacker.settle().unwrap().1, refusals(&replies, baits().len()), "{role}");
+        target.unchanged(&mut attacker, &before, appended);
+    }
+}
+
+#[test]
+fn not_even_an_unrestricted_user_of_the_edge_gets_around_it() {
+    let mut identities = Identities::found(1);
+    let edge = identities.role_keys(PipelineRole::Host).account;
+    let by = identities.plain_key(edge);
+    let root = identities.user(by, "root", Some(UserRights::default()), 0);
+    let mut target = Target::of(identities);
+    let mut attacker = root.connect(target.pipeline.server.address()).unwrap();
+    let replies = target.replies(&root);
+    let mut requests = requests(None, target.baits.clone());
+    // It may also publish to all that does harm, save the events themselves, which every host may append.
+    for bait in baits() {
+        for subject in &replies {
+            if !reserved(subject) && !subject.starts_with(&format!("{P}.")) {
+                requests.push((subject.clone(), Vec::new(), bait.clone()));
+            }
+        }
+    }
+    let few: Vec<String> = replies.iter().filter(|reply| !reply.starts_with("CIMKEYS")).cloned().collect();
+    let refused = target.sweep(&mut attacker, &requests, &few);
+    assert_eq!(refused, refusals(&few, requests.len()));
+
+    // Nor by its ears: it hears the log, the requests and answers of its own account, and nothing of the other one.
+    attacker.subscribe("$JS.>").unwrap();
+    attacker.subscribe("$SYS.>").unwrap();
+    attacker.settle().unwrap();
+    let mut steward = target.pipeline.connect(PipelineRole::Steward);
+    ask(&mut steward, "$JS.API.STREAM.INFO.KEYS_EVENTS", &[], b"");
+    assert_eq!(attacker.settle().unwrap(), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn nor_does_an_unrestricted_user_of_another_account() {
+    let mut identities = Identities::found(1);
+    let app = identities.account("APP");
+    let root = identities.user(app, "root", Some(UserRights::default()), 0);
+    let mut target = Target::of(identities);
+    let mut attacker = root.connect(target.pipeline.server.address()).unwrap();
+    let replies = target.replies(&root);
+    let before = target.pipeline.holdings();
+    let mut requests = requests(None, target.baits.clone());
+    requests.extend(replies.iter().filter(|reply| !reserved(reply)).map(|reply| {
+        let body = baits().concat();
+        (reply.clone(), Vec::new(), body)
+    }));
+    for (subject, headers, body) in &requests {
+        for reply in &replies {
+            attacker.publish(subject, Some(reply), headers, body).unwrap();
+        }
+    }
+    let refused = attacker.settle().unwrap().1;
+    assert_eq!(refused, refusals(&replies, requests.len()));
+    assert_eq!(attacker.request(&format!("{P}.user.created"), &[], b"").unwrap().status(), Some(503));
+    let mut host = target.pipeline.connect(PipelineRole::Host);
+    target.unchanged(&mut host, &before, 0);
+}
+
+/// A trace is a message that the server sends wherever a header says: there it does look at permissions.
+#[test]
+fn traces_go_only_where_their_sender_may_publish() {
+    let mut target = Target::of(Identities::found(1));
+    let requests = [
+        "CIMKEYS.API.STREAM.INFO.KEYS_EVENTS",
+        "CIMKEYS.API.DIRECT.GET.KEYS_EVENTS",
+        "CIMKEYS.API.STREAM.MSG.GET.KEYS_EVENTS",
+    ];
+    for role in EDGE {
+        let mut attacker = target.pipeline.connect(role);
+        let login = target.pipeline.login(role);
+        let before = target.pipeline.holdings();
+        let inbox = format!("{}.trace", login.inbox());
+        let own = match role {
+            PipelineRole::Host => format!("{P}."),
+            PipelineRole::Browser => format!("{P}.user.created"),
+            _ => "nothing".into(),
+        };
+        let destinations: Vec<String> = target
+            .replies(login)
+            .into_iter()
+            .filter(|reply| {
+                // What it may publish to anyway.
+                !reply.starts_with(&own)
+                    && !["INFO", "DIRECT.GET"]
+                        .iter()
+                        .any(|verb| reply.starts_with(&format!("CIMKEYS.API.{verb}")))
+                    && !reply.starts_with("CIMKEYS.API.STREAM.INFO.")
+            })
+            .collect();
+        for subject in requests {
+            for only in ["false", "true"] {
+                for destination in &destinations {
+                    let headers = [("Nats-Trace-Dest", destination.as_str()), ("Nats-Trace-Only", only)];
+                    attacker.publish(subject, Some(&inbox), &headers, b"").unwrap();
+                }
+                let wanted: Vec<String> = destinations
+                    .iter()
+                    .map(|subject| format!("-ERR 'Permissions Violation for Publish to \"{subject}\"'"))
+                    .collect();
+                assert_eq!(attacker.settle().unwrap().1, wanted, "{role} {subject} {only}");
+            }
+        }
+        target.unchanged(&mut attacker, &before, 0);
+    }
+}
+
+/// Headers with which a publish does more than append.
+#[test]
+fn no_header_makes_an_append_do_more() {
+    let mut target = Target::of(Identities::found(1));
+    let mut host = target.pipeline.connect(PipelineRole::Host);
+    let before = target.pipeline.holdings();
+    let other = format!("{P}.user.created");
+    for headers in [
+        &[("Nats-Rollup", "all")][..],
+        &[("Nats-Rollup", "sub")],
+        &[("Nats-TTL", "1s")],
+        &[("Nats-Incr", "1")],
+        &[("Nats-Schedule", "@at 2030-01-01T00:00:00Z"), ("Nats-Schedule-Target", &other)],
+        &[("Nats-Expected-Stream", "KEYS_ARCHIVE")],
+        &[("Nats-Expected-Last-Msg-Id", "none")],
+        &[(EXPECTED_LAST, "0")],
+    ] {
+        let answer = ask(&mut host, &format!("{P}.operator.created"), headers, b"{}");
+        assert!(answer["error"]["err_code"].is_u64(), "{headers:?}: {answer}");
+    }
+    target.unchanged(&mut host, &before, 0);
+}
+
+/// An attack that works where reader and stream share an account: request, body, answer subject, what it changes.
+struct Known {
+    request: &'static str,
+    bait: Option<u64>,
+    reply: String,
+    done: fn(&mut Client) -> bool,
+}
+
+/// The sweep above bites: without the second account the same requests change everything.
+#[test]
+fn inside_one_account_the_same_requests_do_harm() {
+    let server = NatsServer::plain();
+    let mut client = Client::connect(server.address()).unwrap();
+    let info = |client: &mut Client| ask(client, "$JS.API.STREAM.INFO.KEYS_EVENTS", &[], b"");
+    let config = streams::to_json(&keys_events_stream_config(&Default::default()));
+    let create = "$JS.API.STREAM.CREATE.KEYS_EVENTS";
+    assert!(ask(&mut client, create, &[], config.to_string().as_bytes())["error"].is_null());
+    for (bait, number) in baits().iter().zip(1_u64..) {
+        let ack = ask(&mut client, &format!("{P}.bait.{number}"), &[], bait);
+        assert_eq!(ack["seq"], number);
+    }
+    let last = baits().len() as u64;
+    let known = [
+        Known {
+            request: "$JS.API.STREAM.INFO.KEYS_EVENTS",
+            bait: None,
+            reply: format!("{P}.operator.created"),
+            done: |client| last_subject(client) == format!("{P}.operator.created"),
+        },
+        Known {
+            request: "$JS.API.DIRECT.GET.KEYS_EVENTS",
+            bait: Some(5),
+            reply: format!("{P}.user.created"),
+            done: |client| last_subject(client) == format!("{P}.user.created"),
+        },
+        Known {
+            request: "$JS.API.DIRECT.GET.KEYS_EVENTS",
+            bait: Some(3),
+            reply: "$JS.API.CONSUMER.CREATE.KEYS_EVENTS.evil".into(),
+            done: |client| consumers(client) == 1,
+        },
+        Known {
+            request: "$JS.API.DIRECT.GET.KEYS_EVENTS",
+            bait: Some(4),
+            reply: "$JS.API.CONSUMER.DURABLE.CREATE.KEYS_EVENTS.worker".into(),
+            done: |client| consumers(client) == 2,
+        },
+        Known {
+            request: "$JS.API.DIRECT.GET.KEYS_EVENTS",
+            bait: Some(2),
+            reply: "$JS.API.STREAM.UPDATE.KEYS_EVENTS".into(),
+            done: |client| {
+                let info = ask(client, "$JS.API.STREAM.INFO.KEYS_EVENTS", &[], b"");
+                info["config"]["max_msgs"] == 1
+            },
+        },
+    ];
+    for Known { request, bait, reply, done } in known {
+        let body = bait.map(|sequence| format!(r#"{{"seq":{sequence}}}"#)).unwrap_or_default();
+        client.publish(request, Some(&reply), &[], body.as_bytes()).unwrap();
+        wait::until(&reply, || done(&mut client).then_some(()));
+    }
+    assert!(info(&mut client)["state"]["last_seq"].as_u64().unwrap() > last);
+
+    // An empty body where a deletion is expected ends it all.
+    let reply = "$JS.API.STREAM.DELETE.KEYS_EVENTS";
+    client.publish("$JS.API.DIRECT.GET.KEYS_EVENTS", Some(reply), &[], br#"{"seq":1}"#).unwrap();
+    wait::until(reply, || (info(&mut client)["error"]["err_code"] == 10059).then_some(()));
+}
+
+/// Why the steward is alone with the streams, and its creds live for an hour: what it may ask, it can have stored.
+#[test]
+fn the_steward_shares_the_account_of_the_streams() {
+    let mut target = Target::of(Identities::found(1));
+    let mut steward = target.pipeline.connect(PipelineRole::Steward);
+    let reply = format!("{P}.operator.created");
+    steward.publish("$JS.API.STREAM.INFO.KEYS_EVENTS", Some(&reply), &[], b"").unwrap();
+    steward.ping().unwrap();
+    wait::until("the answer is stored", || {
+        let info = target.pipeline.info(&mut target.host, KEYS_EVENTS);
+        (info["state"]["last_seq"] == target.last + 1).then_some(())
+    });
+}
+
+fn last_subject(client: &mut Client) -> String {
+    let info = ask(client, "$JS.API.STREAM.INFO.KEYS_EVENTS", &[], b"");
+    let body = json!({ "seq": info["state"]["last_seq"] }).to_string();
+    let message = ask(client, "$JS.API.STREAM.MSG.GET.KEYS_EVENTS", &[], body.as_bytes());
+    message["message"]["subject"].as_str().unwrap_or_default().to_owned()
+}
+
+fn consumers(client: &mut Client) -> u64 {
+    let info = ask(client, "$JS.API.STREAM.INFO.KEYS_EVENTS", &[], b"");
+    info["state"]["consumer_count"].as_u64().unwrap()
+}
