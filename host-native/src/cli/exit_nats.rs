@@ -106,9 +106,10 @@ impl From<StreamsError> for CliError {
 impl From<TargetError> for CliError {
     fn from(error: TargetError) -> Self {
         let exit = match &error {
-            TargetError::Server { .. } | TargetError::HalfCertificate | TargetError::Prefix { .. } => {
-                Exit::Usage
-            }
+            TargetError::Server { .. }
+            | TargetError::HalfCertificate
+            | TargetError::Prefix { .. }
+            | TargetError::Timeout { .. } => Exit::Usage,
             TargetError::File { .. } => Exit::NotFound,
             TargetError::Creds { .. } => Exit::Validation,
             TargetError::Context(ContextError::Unknown { .. } | ContextError::NoHome { .. }) => {
