@@ -46,6 +46,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Whether the flags themselves name a server.
+    pub(super) fn is_named(&self) -> bool {
+        self.server.is_some() || self.context.is_some()
+    }
+
     /// Where it leads; none where nothing names a server.
     pub(super) fn target_if_any(&self, globals: &Globals, host: &Host) -> Result<Option<Target>, CliError> {
         let flags = Layer {

@@ -25,6 +25,8 @@ mod rights;
 mod show;
 mod status;
 #[cfg(feature = "nats")]
+mod status_server;
+#[cfg(feature = "nats")]
 mod sync;
 #[cfg(feature = "nats")]
 mod up;

@@ -15,7 +15,11 @@ use std::path::PathBuf;
 
 /// Flags of `status`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    #[cfg(feature = "nats")]
+    #[command(flatten)]
+    connection: super::connection::Connection,
+}
 
 #[derive(Debug, Serialize)]
 pub(super) struct Standing {
@@ -37,6 +41,10 @@ pub(super) struct Standing {
     anomaly_list: Vec<Anomaly>,
     accounts_state: Vec<AccountStanding>,
     creds_not_written: Vec<NotWritten>,
+    /// What a server says, where one is named.
+    #[cfg(feature = "nats")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<super::status_server::ServerStanding>,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,10 +68,14 @@ struct NotWritten {
     user: PublicKey,
 }
 
-pub(super) fn run(_args: &Args, globals: &Globals) -> Result<(), CliError> {
+pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     let store = globals.store()?;
     let now = Ambient::system().now();
-    let standing = standing(&store, now)?;
+    #[cfg(feature = "nats")]
+    let standing =
+        Standing { server: super::status_server::look(&args.connection, globals)?, ..standing(&store, now)? };
+    #[cfg(not(feature = "nats"))]
+    let (Args {}, standing) = (args, standing(&store, now)?);
     globals.output().data(&standing, |standing| text(standing, now, globals))
 }
 
@@ -106,6 +118,8 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
             .iter()
             .map(|h| NotWritten { account: h.account, user: h.key.public_key })
             .collect(),
+        #[cfg(feature = "nats")]
+        server: None,
     })
 }
 
@@ -174,6 +188,8 @@ fn text(standing: &Standing, now: Timestamp, globals: &Globals) -> String {
             creds.user, creds.user, creds.account
         ));
     }
+    #[cfg(feature = "nats")]
+    lines.extend(standing.server.iter().flat_map(super::status_server::text));
     lines.join("\n")
 }
 

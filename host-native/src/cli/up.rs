@@ -4,7 +4,7 @@ use super::connection::{block_on, interrupted};
 use super::exit::{CliError, Exit};
 use super::globals::{Globals, base, shell_word};
 use super::output::table;
-use crate::dev::{self, Options, Ready, System};
+use crate::dev::{self, Options, Ready, System, server};
 use crate::error::KeyError;
 use crate::store::Store;
 use crate::vault::Vault;
@@ -28,6 +28,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
+    // First, so that nothing is made where it is missing.
+    let program = block_on(server::find(args.nats_server.as_deref()))??;
     let data = match globals.data_given() {
         Some(data) => data.to_owned(),
         None => fresh()?,
@@ -42,12 +44,8 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         Some(identity) => Vault::or_create(identity),
     };
     let host = globals.host_over(store, vault);
-    let options = Options {
-        data,
-        program: args.nats_server.clone(),
-        port: args.port,
-        websocket_port: args.websocket_port,
-    };
+    let options =
+        Options { data, program: Some(program), port: args.port, websocket_port: args.websocket_port };
     let once = args.once;
     block_on(async {
         let stop = interrupted();
@@ -120,7 +118,7 @@ fn text(ready: &Ready, globals: &Globals, once: bool) -> String {
     out.push_str(&format!(
         "\nwhat to type next, in another terminal:\n\
          \u{20} {ours} list users\n\
-         \u{20} {ours} user create bob --account APP --allow-pub 'orders.>' --out bob.creds\n\
+         \u{20} {ours} user create bob --account APP --allow-pub 'orders.>' --creds bob.creds\n\
          \u{20} {ours} sync\n\
          \u{20} {ours} log\n\
          \u{20} {natscli} --context auditor sub 'cowboyai.security.keys-log.>'\n\
