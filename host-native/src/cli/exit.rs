@@ -1,6 +1,7 @@
 //! From an error to exit status and hint, in one place.
 
 use crate::ambient::EntropyError;
+use crate::config::ConfigError;
 use crate::error::KeyError;
 use crate::files::FileError;
 use crate::keyring::KeyringError;
@@ -116,6 +117,17 @@ impl From<KeyError> for CliError {
             told.hints.push(format!("its roles: {} (`--role NAME`)", roles.join(", ")));
         }
         told
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        let exit = match &error {
+            ConfigError::Key(error) => return error.clone().into(),
+            ConfigError::Unsigned { .. } => Exit::Verification,
+            ConfigError::Text { .. } => Exit::Validation,
+        };
+        Self::new(exit, error.code(), error.to_string())
     }
 }
 

@@ -1,7 +1,6 @@
 //! The same for what needs a server: from an error to exit status and hint.
 
 use super::exit::{CliError, Exit};
-use crate::config::ConfigError;
 use crate::dev::UpError;
 use crate::dev::server::ServerError;
 use crate::nats::context::ContextError;
@@ -140,17 +139,6 @@ impl From<PushError> for CliError {
             ),
         };
         told(exit, error.code(), error.to_string(), hint)
-    }
-}
-
-impl From<ConfigError> for CliError {
-    fn from(error: ConfigError) -> Self {
-        let exit = match &error {
-            ConfigError::Key(error) => return error.clone().into(),
-            ConfigError::Unsigned { .. } => Exit::Verification,
-            ConfigError::Text { .. } => Exit::Validation,
-        };
-        told(exit, error.code(), error.to_string(), None)
     }
 }
 

@@ -1,0 +1,7 @@
+//! The command line as people and scripts meet it: the real binary, each test in a home folder of its own, no server.
+
+mod crash;
+mod keys;
+mod refusals;
+mod tool;
+mod verbs;

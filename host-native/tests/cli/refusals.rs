@@ -1,0 +1,142 @@
+//! Bad input: a clear error, what to do next, the right exit status, and nothing has changed.
+
+use crate::tool::Tool;
+use cim_keys_core::nkey::{KeyPair, Kind};
+use serde_json::Value;
+use std::fs;
+
+#[test]
+fn bad_input_changes_nothing_and_says_what_to_do() {
+    let tool = Tool::founded();
+    tool.ok(&["user", "create", "alice", "-a", "APP"]);
+    tool.ok(&["user", "create", "gone", "-a", "APP"]);
+    let gone = tool.json(&["show", "gone"])["public_key"].as_str().unwrap().to_owned();
+    tool.ok(&["user", "revoke", "gone", "-a", "APP"]);
+    fs::write(tool.path("taken"), "mine").unwrap();
+    let account_key = tool.json(&["show", "APP"])["public_key"].as_str().unwrap().to_owned();
+    let mut wrong_sum = account_key.clone();
+    wrong_sum.replace_range(20..21, if &account_key[20..21] == "A" { "B" } else { "A" });
+    let seed = KeyPair::from_entropy(Kind::User, [7; 32]).seed();
+    let long = "x".repeat(129);
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["account", "create", "APP"], 5, "taken"),
+        (&["account", "create", "a/b"], 3, "name"),
+        (&["account", "create", "a\r\nb"], 3, "name"),
+        (&["account", "create", &long], 3, "name"),
+        (&["account", "create", ""], 3, "name"),
+        (&["account", "create", "B", "--conns", "-2"], 2, "limit"),
+        (&["user", "create", "alice", "-a", "APP", "--creds", "new"], 5, "taken"),
+        (&["user", "create", "bob", "-a", "AP"], 4, "did you mean APP"),
+        (&["user", "create", "bob", "-a", &wrong_sum], 3, "checksum"),
+        (&["user", "create", "bob", "-a", &gone], 3, "account"),
+        (&["user", "create", "bob", "-a", "KEYS_EDGE"], 4, "--role"),
+        (&["user", "create", "bob", "-a", "APP", "--allow-pub", "a..b"], 3, "subject"),
+        (&["user", "create", "bob", "-a", "APP", "--allow-sub", "a b c"], 3, "sub.allow"),
+        (&["user", "create", "bob", "-a", "APP", "--conn-type", "PIGEON"], 3, "connection"),
+        (&["user", "create", "bob", "-a", "APP", "--source-network", "10.0.0.0/99"], 3, "CIDR"),
+        (&["user", "create", "bob", "-a", "APP", "--expiry", "2001-01-01"], 3, "--expiry"),
+        (&["user", "create", "bob", "-a", "APP", "--expiry", "soon"], 2, "30d"),
+        (&["user", "create", "bob", "-a", "APP", "--bearer"], 2, "bearer"),
+        (&["user", "create", "bob", "-a", "APP", "--key", &account_key], 3, "user"),
+        (&["user", "create", "bob", "-a", "APP", "--key", "UABC"], 3, "56"),
+        (&["user", "create", "bob", "-a", "APP", "--key", seed.expose()], 3, "secret"),
+        (&["user", "create", "bob", "-a", "APP", "--key", &gone], 5, "revoked"),
+        (&["user", "create", "bob", "-a", "APP", "--creds", "taken"], 5, "overwritten"),
+        (&["user", "create", "bob", "-a", "APP", "--creds", "no/where"], 4, "folder"),
+        (&["user", "permissions", "gone", "-a", "APP", "--allow-pub", "x"], 4, &gone),
+        (&["user", "permissions", &gone, "-a", "APP", "--allow-pub", "x"], 5, "revoked"),
+        (&["user", "revoke", "nobody", "-a", "APP"], 4, "list users"),
+        (&["user", "revoke", &gone, "-a", "APP"], 5, "revoked"),
+        (&["user", "creds", "alice", "-a", "APP", "--out", "a.creds"], 6, "--keep"),
+        (&["key", "generate", "user", "--owner", "APP"], 2, "account"),
+        (&["key", "generate", "nonsense"], 2, "kind"),
+        (&["key", "generate", "--owner", "APP", "--allow-pub", "x"], 2, "--role"),
+        (&["key", "generate", "--owner", "operator", "--role", "r"], 3, "role"),
+        (&["key", "revoke", "nothing"], 4, "key list"),
+        (&["access", "renew", "--role", "king"], 2, "steward"),
+        (&["show", "nothing"], 4, "list"),
+        (&["init"], 5, "--registry"),
+        (&["list", "--registry", "../x"], 2, "registry"),
+        (&["list", "--registry", "other"], 4, "cim-keys init"),
+        (&["account", "create", "B", "--actor", "a\nb"], 2, "control"),
+    ];
+    let before = tool.trail();
+    for (words, status, word) in cases {
+        let ran = tool.run(words);
+        assert_eq!(ran.status, *status, "{words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(word), "{words:?} does not say {word:?}: {}", ran.stderr);
+        assert_eq!(ran.stdout, "", "{words:?}");
+        assert!(!ran.stderr.contains(seed.expose()) && !ran.stderr.contains('\u{1b}'), "{words:?}");
+    }
+    assert_eq!(tool.trail(), before);
+    assert_eq!(fs::read_to_string(tool.path("taken")).unwrap(), "mine");
+}
+
+#[test]
+fn errors_are_json_where_data_is() {
+    let tool = Tool::founded();
+    let ran = tool.run(&["--output", "json", "user", "create", "bob", "-a", "APPP"]);
+    let error: Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!(
+        (&error["error"]["exit"], &error["error"]["code"]),
+        (&Value::from(4), &Value::from("unknown-account"))
+    );
+    assert!(error["error"]["hints"][0].as_str().unwrap().contains("APP"));
+}
+
+#[test]
+fn without_a_home_folder_the_flags_are_named() {
+    let tool = Tool::new();
+    let homeless = |words: &[&str]| {
+        let output = tool.command(words).env_remove("HOME").output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, stderr) = homeless(&["init"]);
+    assert!(status == 2 && stderr.contains("--data DIR"), "{stderr}");
+    let (status, stderr) = homeless(&["init", "--data", "d"]);
+    assert!(status == 2 && stderr.contains("--identity FILE"), "{stderr}");
+    assert!(!tool.path("d").exists());
+    let (status, stderr) = homeless(&["init", "--data", "d", "--identity", "id.age"]);
+    assert_eq!(status, 0, "{stderr}");
+}
+
+#[test]
+fn an_identity_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let tool = Tool::founded();
+    let identity = tool.path(".config/cim-keys/identity.age");
+    fs::set_permissions(&identity, fs::Permissions::from_mode(0o644)).unwrap();
+    let ran = tool.run(&["account", "create", "B"]);
+    assert_eq!(ran.status, 6);
+    assert!(ran.stderr.contains("chmod 600"), "{}", ran.stderr);
+    fs::set_permissions(&identity, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&identity, "nonsense").unwrap();
+    assert_eq!(tool.run(&["account", "create", "B"]).status, 3);
+}
+
+#[test]
+fn a_store_of_a_newer_version_or_another_program_is_refused() {
+    let tool = Tool::new();
+    fs::create_dir_all(tool.data()).unwrap();
+    fs::write(
+        tool.data().join("store.db"),
+        "not a database, although it has the name of one and is long enough to be read as one; it is not.",
+    )
+    .unwrap();
+    for words in [&["list"][..], &["init"], &["status"]] {
+        let ran = tool.run(words);
+        assert_eq!(ran.status, 5, "{words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("--data"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn no_words_show_help_and_a_wrong_word_is_named() {
+    let tool = Tool::new();
+    assert_eq!(tool.run(&[]).status, 2);
+    let help = tool.run(&["--help"]);
+    assert!(help.status == 0 && help.stdout.contains("access") && help.stderr.is_empty());
+    assert!(tool.run(&["--version"]).stdout.starts_with("cim-keys "));
+    let wrong = tool.run(&["acount"]);
+    assert!(wrong.status == 2 && wrong.stderr.contains("account"), "{}", wrong.stderr);
+}
