@@ -1,7 +1,7 @@
 //! From messages on the stream to facts: a command is admitted whole or not at all. No clock, no local knowledge.
 
 use crate::digest::Digest;
-use crate::draft::{authority_message, draft_hash};
+use crate::draft::{COMMAND_BYTES, authority_message, draft_hash};
 use crate::envelope::{self, OpenError, Opened};
 use crate::event::{Event, Fact};
 use crate::headers::Headers;
@@ -102,12 +102,15 @@ impl Assembler {
                 return groups;
             }
         };
-        if !self.unfinished.is_empty() && !self.continues(&opened) {
+        let goes_on = self.continues(&opened) && self.has_room(&message);
+        if !self.unfinished.is_empty() && !goes_on {
             groups.extend(self.interrupt());
         }
         let command = &opened.event.command;
         let place = u32::try_from(self.unfinished.len()).unwrap_or(u32::MAX);
-        if command.index != place || command.count > rules::COMMAND_LIMIT {
+        // Nothing was verified yet: a count that is never reached, or is out of reach, must not be waited for.
+        let reachable = (1..=rules::COMMAND_LIMIT).contains(&command.count) && place < command.count;
+        if command.index != place || !reachable {
             let violation = Violation::Incomplete;
             groups.push(anomaly(alloc::vec![message.sequence], violation.code(), &violation.to_string()));
             return groups;
@@ -148,6 +151,12 @@ impl Assembler {
             && a.hash == b.hash
             && a.count == b.count
             && b.index == a.index + 1
+    }
+
+    /// Whether the command stays below its limit with this message.
+    fn has_room(&self, next: &StoredMessage) -> bool {
+        let bytes = |m: &StoredMessage| m.subject.len() + m.headers.wire_len() + m.payload.len();
+        self.unfinished.iter().chain([next]).map(bytes).sum::<usize>() <= COMMAND_BYTES
     }
 
     /// Something else came: what is unfinished stays so.
