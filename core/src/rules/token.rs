@@ -102,7 +102,13 @@ fn check_account(
     for (key, role) in &account.signing_keys {
         match old.and_then(|old| old.signing_keys.get(key)) {
             Some(known) => explained(known == role, "signing_keys")?,
-            None => explained(granted(command, event.entity, *key), "signing_keys")?,
+            None => {
+                explained(granted(command, event.entity, *key), "signing_keys")?;
+                // Every token of such a role would be a secret, which no event can carry.
+                if role.scope().is_some_and(|scope| scope.template.bearer_token) {
+                    return Err(Violation::Token { member: "bearer_token" }.into());
+                }
+            }
         }
     }
     for (who, at) in &account.revocations {
@@ -144,11 +150,10 @@ fn check_user(
     let role = account.signing_keys.get(&claims.issuer).ok_or(not_listed)?;
     within_scope(claims, user, role, before)?;
     validate_user(claims, owner_claims, true).map_err(Violation::Claims)?;
-    if let Grant::Own(rights) = &user.grant {
-        // A bearer token is a secret: it must not stand in an event.
-        if rights.bearer_token {
-            return Err(Violation::Token { member: "bearer_token" }.into());
-        }
+    // A bearer token is a secret, whether itself or its role says so: it must not stand in an event.
+    let rights = role.scope().map(|scope| &scope.template).or(user.grant.rights());
+    if rights.is_some_and(|rights| rights.bearer_token) {
+        return Err(Violation::Token { member: "bearer_token" }.into());
     }
     if account.revocations.contains_key(&event.entity.to_string()) {
         return Err(Violation::KeyRevoked { key: event.entity }.into());
