@@ -191,7 +191,15 @@ fn precondition(facts: &Facts, event: &Event) -> Result<(), Fault> {
         // A later revocation may raise the time: tokens made offline in between are dead as well.
         Fact::UserRevoked { revoked_at, .. } => match entity.and_then(Entity::revoked_at) {
             Some(at) if at >= *revoked_at => Err(Violation::AlreadyRevoked { id, at }.into()),
-            _ => exists(entity, id),
+            _ => {
+                exists(entity, id)?;
+                // A time before the newest token would leave it alive on every server.
+                let newest = entity.and_then(Entity::token).map_or(0, |token| token.claims().issued_at);
+                if *revoked_at < newest {
+                    return Err(Violation::Token { member: "iat" }.into());
+                }
+                Ok(())
+            }
         },
         Fact::KeyGenerated { owner, label } => {
             new(entity, id)?;
