@@ -38,7 +38,7 @@ pub(super) fn check(facts: &Facts, event: &Event, command: &[Event]) -> Result<(
         }
         (Fact::AccountCreated | Fact::AccountUpdated, jwt::Body::Account(account)) => {
             listed_by_operator(facts, claims.issuer)?;
-            check_account(event, command, account, before)
+            check_account(event, command, claims, account, before)
         }
         (Fact::UserCreated { .. } | Fact::UserUpdated | Fact::CredentialsIssued, jwt::Body::User(user)) => {
             check_user(facts, event, claims, user, before)
@@ -91,6 +91,7 @@ fn check_operator(
     if !operator.strict_signing_key_usage {
         return Err(Violation::Token { member: "strict_signing_key_usage" }.into());
     }
+    same_frame(before, claims, "operator")?;
     let old = before.and_then(|token| token.claims().body.as_operator());
     let known = |key: &PublicKey| old.is_some_and(|old| old.signing_keys.contains(key));
     for key in operator.signing_keys.iter().filter(|key| !known(key)) {
@@ -109,9 +110,11 @@ fn check_operator(
 fn check_account(
     event: &Event,
     command: &[Event],
+    claims: &Claims,
     account: &Account,
     before: Option<&Issued>,
 ) -> Result<(), Fault> {
+    same_frame(before, claims, "account")?;
     let old = before.and_then(|token| token.claims().body.as_account());
     for (key, role) in &account.signing_keys {
         match old.and_then(|old| old.signing_keys.get(key)) {
@@ -146,6 +149,12 @@ fn check_account(
         explained(same == *old, "account")?;
     }
     Ok(())
+}
+
+/// How long it holds, and for whom, is changed by no command yet: an operator or account that expires is a lock-out.
+fn same_frame(before: Option<&Issued>, claims: &Claims, member: &'static str) -> Result<(), Fault> {
+    let frame = |c: &Claims| (c.audience.clone(), c.expires, c.not_before, c.unknown.clone());
+    explained(before.is_none_or(|old| frame(old.claims()) == frame(claims)), member)
 }
 
 fn check_user(
