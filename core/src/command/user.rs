@@ -24,6 +24,7 @@ pub(super) fn scope_create(account: PublicKey, name: &str, context: &Context, sc
 pub(super) fn scope(account: PublicKey, user: PublicKey, scope: &mut Vec<Lookup>) {
     scope.push(Lookup::Entity(EntityId::Account(account)));
     scope.push(Lookup::Entity(EntityId::User { account, user }));
+    scope.push(Lookup::Entity(EntityId::Key(user)));
 }
 
 pub(super) fn decide_create(

@@ -42,6 +42,7 @@ pub fn scope_of(event: &Event) -> Vec<Lookup> {
             }
         }
         Fact::UserUpdated | Fact::CredentialsIssued => {
+            scope.push(Lookup::Entity(EntityId::Key(event.entity)));
             scope.extend(account.map(|account| Lookup::Entity(EntityId::Account(account))));
         }
         Fact::UserRevoked { account, .. } => scope.push(Lookup::Entity(EntityId::Account(*account))),
@@ -181,13 +182,14 @@ fn precondition(facts: &Facts, event: &Event) -> Result<(), Fault> {
             let EntityId::User { account, .. } = id else { return Err(Violation::NoToken.into()) };
             exists(facts.entity(EntityId::Account(account))?, EntityId::Account(account))?;
             new(entity, id)?;
-            if facts.entity(EntityId::Key(event.entity))?.is_some_and(|key| key.revoked_at().is_some()) {
-                return Err(Violation::KeyRevoked { key: event.entity }.into());
-            }
+            not_revoked(facts, event.entity)?;
             free(facts, account, name)
         }
         Fact::OperatorCreated | Fact::OperatorUpdated | Fact::AccountUpdated => exists(entity, id),
-        Fact::UserUpdated | Fact::CredentialsIssued => live(entity, id),
+        Fact::UserUpdated | Fact::CredentialsIssued => {
+            live(entity, id)?;
+            not_revoked(facts, event.entity)
+        }
         // A later revocation may raise the time: tokens made offline in between are dead as well.
         Fact::UserRevoked { revoked_at, .. } => match entity.and_then(Entity::revoked_at) {
             Some(at) if at >= *revoked_at => Err(Violation::AlreadyRevoked { id, at }.into()),
@@ -237,6 +239,14 @@ fn new(entity: Option<&Entity>, id: EntityId) -> Result<(), Fault> {
 
 fn unused(facts: &Facts, id: EntityId) -> Result<(), Fault> {
     new(facts.entity(id)?, id)
+}
+
+/// A user's key may have been a free key first: where that was ended, nothing is issued to it.
+fn not_revoked(facts: &Facts, key: PublicKey) -> Result<(), Fault> {
+    match facts.entity(EntityId::Key(key))?.and_then(Entity::revoked_at) {
+        Some(_) => Err(Violation::KeyRevoked { key }.into()),
+        None => Ok(()),
+    }
 }
 
 fn exists(entity: Option<&Entity>, id: EntityId) -> Result<(), Fault> {
