@@ -75,8 +75,9 @@ pub fn judge(facts: &mut Facts, events: &[Event]) -> Result<BTreeSet<EntityId>, 
     let mut changed = BTreeSet::new();
     for event in events {
         precondition(facts, event)?;
-        token::check(facts, event, events)?;
+        // First of all who it is: what a stranger brings is not worth the work of judging its token.
         authority(&standing, event)?;
+        token::check(facts, event, events)?;
         changed.extend(facts.apply(event)?);
     }
     for event in events {
