@@ -68,7 +68,7 @@ pub(super) fn decide_revoke(
     if plan.facts.entity(EntityId::Account(key))?.is_some() {
         return Err(Rejection::AccountIdentity { key });
     }
-    if let (Kind::User, Some(account)) = (key.kind(), owner) {
+    if let (Kind::User, Some(account)) = (key.kind(), owner.filter(|owner| owner.kind() == Kind::Account)) {
         return super::user::decide_revoke(plan, account, key);
     }
     let id = EntityId::Key(key);
