@@ -101,8 +101,10 @@ pub(super) fn decide_revoke(
     let entity = plan.user(account, user)?;
     // A clock that is behind must not leave the user's newest token alive.
     let revoked_at = plan.now().max(entity.token.claims().issued_at);
-    // A first attempt finds its wish fulfilled; a later one raises a revocation that was earlier than its own.
-    if let Some(at) = entity.revoked_at.filter(|at| plan.context.attempt <= 1 || *at >= revoked_at) {
+    // A first attempt finds its wish fulfilled, and so does one whose id another attempt has used up; a later one raises a
+    // revocation that was earlier than its own.
+    let first = plan.context.attempt <= 1 || plan.facts.command(plan.context.command_id)?.is_some();
+    if let Some(at) = entity.revoked_at.filter(|at| first || *at >= revoked_at) {
         return Err(Violation::AlreadyRevoked { id: EntityId::User { account, user }, at }.into());
     }
     let mut claims = plan.next(&owner.token, plan.context.authority);
