@@ -48,6 +48,16 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
 
 async fn push(host: &Host, servers: &Target, mode: Mode, globals: &Globals) -> Result<Report, CliError> {
     let resolver = of_role(host, servers, PipelineRole::Resolver, globals)?;
+    let link = Link::connect(&resolver, host.ambient().now().seconds()).await?;
+    if !link.wants_creds() {
+        return Err(CliError::new(
+            Exit::Conflict,
+            "no-accounts",
+            "this server has no accounts: there is nothing to push to it",
+        )
+        .hint("`cim-keys config server` makes a configuration with accounts"));
+    }
+    drop(link);
     for _ in 0..ROUNDS {
         catch_up(host, servers, mode, globals).await?;
         let link = Link::connect(&resolver, host.ambient().now().seconds()).await?;

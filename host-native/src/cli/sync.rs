@@ -7,11 +7,12 @@ use super::globals::Globals;
 use super::output::printable;
 use crate::error::KeyError;
 use crate::host::Host;
-use crate::nats::link::Link;
+use crate::nats::link::{Link, LinkError};
 use crate::nats::role;
 use crate::nats::streams::{self, StreamsError, Wanted};
 use crate::nats::target::Target;
 use crate::pump::{End, Lock, Pump, Summary};
+use cim_keys_core::journal::StreamIdentity;
 use cim_keys_core::roles::{API_PREFIX, PipelineRole};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
@@ -92,12 +93,20 @@ pub(super) async fn once(host: &Host, plan: Plan, globals: &Globals) -> Result<(
     if let Some(seconds) = duplicate_window {
         wanted = wanted.duplicate_window(seconds.saturating_mul(1_000_000_000));
     }
+    let known = host.store().progress().map_err(KeyError::from)?.stream;
+    wanted.create = known.is_none();
     let now = || host.ambient().now().seconds();
-    let link = Link::connect(&target, now()).await?;
+    let link = Link::connect(&target, now()).await.map_err(|error| match error {
+        LinkError::Refused { .. } if target.is_open() => {
+            CliError::new(Exit::Permission, error.code(), "the server asks for creds")
+                .hint("give --creds FILE or --context NAME; `cim-keys access renew --role host` makes both")
+        }
+        error => error.into(),
+    })?;
     let mut warnings = Vec::new();
     let (server, server_version) = (link.server_name(), link.server_version());
     let created = if !role::is_ours(host, &target) && target.api_prefix == API_PREFIX {
-        let ensured = streams::ensure(&link, &wanted).await?;
+        let ensured = streams::ensure(&link, &wanted).await.map_err(|error| lost(error, known.as_ref()))?;
         warnings.push(
             "this server has no accounts of this registry: whoever gets in can append to the stream and delete it \
              (`cim-keys config server` makes one that has)"
@@ -171,6 +180,10 @@ async fn prepare(
     if !events && !archive {
         return Ok(Vec::new());
     }
+    let known = host.store().progress().map_err(KeyError::from)?.stream;
+    if events && known.is_some() {
+        return Err(lost(streams::info(link, KEYS_EVENTS).await.err(), known.as_ref()));
+    }
     let steward = role::target(host, PipelineRole::Steward, target)?;
     if let Some(user) = steward.user() {
         let minutes = role::LIFETIME / 60;
@@ -180,6 +193,25 @@ async fn prepare(
     }
     let link = Link::connect(&steward, host.ambient().now().seconds()).await?;
     Ok(streams::ensure(&link, wanted).await?.created)
+}
+
+/// A stream that is missing although this registry was on one: it is not made anew.
+fn lost(error: impl Into<Option<StreamsError>>, known: Option<&StreamIdentity>) -> CliError {
+    match (error.into(), known) {
+        (Some(error), Some(known)) if error.code() == "stream-missing" => CliError::new(
+            Exit::NotFound,
+            error.code(),
+            format!(
+                "this registry was published to the {} made {}, and the server has none",
+                known.name, known.created
+            ),
+        )
+        .hint("check the server's address; if the stream is lost, bring it back from the server's backup"),
+        (Some(error), _) => error.into(),
+        (None, _) => {
+            CliError::new(Exit::Conflict, "stream-appeared", "the stream was made meanwhile: try again")
+        }
+    }
 }
 
 fn text(synced: &Synced) -> String {

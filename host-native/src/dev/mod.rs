@@ -157,7 +157,10 @@ pub async fn up(host: &Host, lock: Lock, options: &Options) -> Result<System, Up
     let now = || host.ambient().now().seconds();
     let steward = role::target(host, PipelineRole::Steward, &servers)?;
     notes.push(format!("made a steward in memory for {} minutes: {}", role::LIFETIME / 60, shown(&steward)));
-    let wanted = Wanted::new(&host.store().registry_id().map_err(KeyError::from)?.namespace);
+    let store = host.store();
+    let known = store.progress().map_err(KeyError::from)?.stream;
+    let mut wanted = Wanted::new(&store.registry_id().map_err(KeyError::from)?.namespace);
+    wanted.create = known.is_none();
     let link = Link::connect(&steward, now()).await?;
     let ensured = streams::ensure(&link, &wanted).await?;
     let server_version = link.server_version();

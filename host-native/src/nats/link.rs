@@ -163,6 +163,12 @@ impl Link {
         if info.cluster.is_some() && info.connect_urls.len() >= 3 { 3 } else { 1 }
     }
 
+    /// Whether the server asks for creds at all.
+    #[must_use]
+    pub fn wants_creds(&self) -> bool {
+        self.client.server_info().auth_required
+    }
+
     /// How many permission violations were reported so far.
     pub(super) fn denials(&self) -> usize {
         self.seen.borrow().denied.len()

@@ -20,6 +20,9 @@ pub struct Wanted {
     pub archive: StreamConfig,
     /// How many servers keep a copy; none for three where the server belongs to a cluster of three or more, else one.
     pub replicas: Option<u32>,
+    /// Whether `KEYS_EVENTS` is made where it is missing. Not for a journal that has met one: then another server answers,
+    /// or the stream is lost.
+    pub create: bool,
 }
 
 impl Wanted {
@@ -30,6 +33,7 @@ impl Wanted {
             events: keys_events_stream_config(namespace),
             archive: keys_archive_stream_config(namespace),
             replicas: None,
+            create: true,
         }
     }
 
@@ -61,8 +65,10 @@ pub async fn ensure(link: &Link, wanted: &Wanted) -> Result<Ensured, StreamsErro
         return Err(StreamsError::ServerTooOld { found: link.server_version() });
     }
     let mut created = Vec::new();
-    let events = one(link, &wanted.events, wanted, &mut created).await?;
-    let archive = one(link, &wanted.archive, wanted, &mut created).await?;
+    let events = one(link, &wanted.events, wanted, wanted.create, &mut created).await?;
+    // A mirror can begin as long as nothing is forgotten.
+    let archive =
+        one(link, &wanted.archive, wanted, wanted.create || events.first <= 1, &mut created).await?;
     // RFC 3339 in UTC with as many decimals as needed: seconds decide, then the decimals.
     if moment(&archive.identity.created) < moment(&events.identity.created) {
         return Err(StreamsError::ArchiveOfAnother {
@@ -77,11 +83,12 @@ async fn one(
     link: &Link,
     config: &StreamConfig,
     wanted: &Wanted,
+    may_create: bool,
     created: &mut Vec<String>,
 ) -> Result<StreamInfo, StreamsError> {
     let found = match info(link, &config.name).await {
         Ok(info) => info,
-        Err(StreamsError::Refused { code: 10059, .. }) => {
+        Err(StreamsError::Refused { code: 10059, .. }) if may_create => {
             let replicas = wanted.replicas.unwrap_or_else(|| link.cluster_replicas());
             create(link, config, replicas).await?;
             created.push(config.name.clone());
