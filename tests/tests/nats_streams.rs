@@ -11,6 +11,7 @@ use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::{Failure, Outgoing, Read, Reply, Send};
 use cim_keys_tests::server::{NatsServer, Setup};
 use cim_keys_tests::tools::Version;
+use cim_keys_tests::wait;
 use cim_keys_tests::wire::Client;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -125,9 +126,10 @@ fn every_wrong_setting_is_named_and_nothing_is_changed() {
         ("allow_rollup_hdrs", r#""allow_rollup_hdrs":true,"deny_purge":false"#),
         ("no_ack", r#""no_ack":true"#),
     ];
-    let server = NatsServer::plain();
-    let mut client = Client::connect(server.address()).unwrap();
     for (setting, member) in wrong {
+        // A server each: one that deletes a stream may not be done with its folder when it answers.
+        let server = NatsServer::plain();
+        let mut client = Client::connect(server.address()).unwrap();
         let mut json = streams::to_json(&wanted().events, 1);
         let change: serde_json::Value = serde_json::from_str(&format!("{{{member}}}")).unwrap();
         change.as_object().unwrap().iter().for_each(|(name, value)| json[name] = value.clone());
@@ -149,8 +151,6 @@ fn every_wrong_setting_is_named_and_nothing_is_changed() {
             let now = streams::info(&link, KEYS_EVENTS).await.unwrap();
             assert_eq!(wanted().events.differences(&now.config), *differences);
         });
-        let gone = client.request("$JS.API.STREAM.DELETE.KEYS_EVENTS", &[], b"").unwrap().json();
-        assert_eq!(gone["success"], true, "{gone}");
     }
 }
 
@@ -162,7 +162,14 @@ fn an_archive_of_an_older_stream_is_refused() {
         let link = link(&server).await;
         streams::ensure(&link, &wanted()).await.unwrap();
         client.request("$JS.API.STREAM.DELETE.KEYS_EVENTS", &[], b"").unwrap();
-        let error = streams::ensure(&link, &wanted()).await.unwrap_err();
+        let start = Instant::now();
+        let error = loop {
+            match streams::ensure(&link, &wanted()).await.unwrap_err() {
+                // The server is not done yet with the folder of the deleted one.
+                StreamsError::Refused { code: 10049, .. } if start.elapsed() < wait::PATIENCE => {}
+                error => break error,
+            }
+        };
         assert!(matches!(error, StreamsError::ArchiveOfAnother { .. }), "{error}");
     });
 }
