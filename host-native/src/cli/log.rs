@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 /// Flags of `log`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only what stands behind this sequence
-    #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
-    after: u64,
-    /// At most so many
+    /// Only what stands behind this sequence; the newest where this is left out
+    #[arg(long, value_name = "SEQUENCE")]
+    after: Option<u64>,
+    /// At most so many of those on the stream, and as many of those not published
     #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 1000)]
     limit: u32,
     /// Payloads too (in JSON output)
@@ -67,14 +67,15 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         })
         .collect();
     let mut events = Vec::new();
-    for entry in store.trail(args.after, args.limit).map_err(KeyError::from)? {
+    let head = store.progress().map_err(KeyError::from)?.head;
+    let after = args.after.unwrap_or_else(|| head.saturating_sub(args.limit.into()));
+    for entry in store.trail(after, args.limit).map_err(KeyError::from)? {
         let reason = anomalies.get(&entry.sequence).cloned();
         let state = if reason.is_some() { "anomaly" } else { "confirmed" };
         let line = line(state, entry.subject, &entry.headers, &entry.payload, args.payload);
         events.push(Line { sequence: Some(entry.sequence), reason, ..line });
     }
-    let rest = args.limit.saturating_sub(u32::try_from(events.len()).unwrap_or(u32::MAX));
-    for event in store.pending_events(rest).map_err(KeyError::from)? {
+    for event in store.pending_events(args.limit).map_err(KeyError::from)? {
         let state = if event.state == State::Held { "held" } else { "pending" };
         events.push(line(state, event.subject, &event.headers, &event.payload, args.payload));
     }
