@@ -27,7 +27,11 @@ impl Layer {
     fn put(&mut self, entity: Entity, operator: PublicKey) {
         let id = entity.id();
         if let Some((parent, name)) = self.entities.get(&id).and_then(|old| old.holds_name(operator)) {
-            self.names.remove(&(parent, name.to_string()));
+            // Entities of one fold come by id: whoever took the name over may have been written before.
+            let place = (parent, name.to_string());
+            if self.names.get(&place) == Some(&id) {
+                self.names.remove(&place);
+            }
         }
         if let Some((parent, name)) = entity.holds_name(operator) {
             self.names.insert((parent, name.to_string()), id);
