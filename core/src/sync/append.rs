@@ -144,6 +144,7 @@ impl Machine {
     pub(super) fn send(&mut self, pass: Pass, moment: &Moment) -> Vec<Output> {
         let mut batch = pass.batch;
         if batch.works.is_empty() {
+            self.unsent = 0;
             self.state = State::Rest;
             return alloc::vec![Output::Report(Status::Idle)];
         }
@@ -211,7 +212,7 @@ impl Machine {
 
     /// The batch is stored where we wanted it.
     pub(super) fn confirm(&mut self, batch: Batch, head: u64) -> Vec<Output> {
-        self.failures = 0;
+        self.unsent = 0;
         self.odd = 0;
         let mut assembler = self.progress.assembler.clone();
         // Half a command before ours stays half a command for every reader.

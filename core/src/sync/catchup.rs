@@ -129,6 +129,7 @@ impl Machine {
                     changed.extend(admitted.changed);
                     match ours(own, &admitted.recorded) {
                         Mine::Confirmed { position } => {
+                            self.unsent = 0;
                             settled = settled.max(position);
                             persist.confirmed.push((admitted.recorded.command_id, admitted.recorded.first));
                         }

@@ -43,8 +43,10 @@ pub struct Machine {
     /// Whether the message at `head` was compared since the last connection.
     pub(super) known: bool,
     pub(super) server: Option<(u32, u32, u32)>,
-    /// Failures in a row.
+    /// Failures to read in a row.
     pub(super) failures: u32,
+    /// Appends in a row that were not confirmed, conflicts left out: reading may work where appending does not.
+    pub(super) unsent: u32,
     /// Odd answers in a row.
     pub(super) odd: u32,
     /// Held revocations that were tried since something foreign came.
@@ -123,6 +125,7 @@ impl Machine {
             known: false,
             server: None,
             failures: 0,
+            unsent: 0,
             odd: 0,
             tried: BTreeSet::new(),
             #[cfg(feature = "planted-bugs")]
@@ -137,7 +140,6 @@ impl Machine {
         self
     }
 
-    /// Plants a mistake.
     /// How far the journal has come.
     #[must_use]
     pub fn progress(&self) -> &Progress {
@@ -196,11 +198,15 @@ impl Machine {
         }
     }
 
+    /// Does what an answer asks for. `command` is the first of the append it answers, none where it answers a read.
     pub(super) fn follow(&mut self, next: Next, moment: &Moment, command: Option<Uuid>) -> Vec<Output> {
+        if command.is_some() && next != Next::Conflict {
+            self.unsent = self.unsent.saturating_add(1);
+        }
         match (next, command) {
             (Next::Conflict, _) => self.read(),
-            (Next::CatchUp, _) => self.rest(patience::pause(moment)),
-            (Next::Wait(reason), _) => self.wait(reason, moment),
+            (Next::CatchUp, _) => self.rest(moment),
+            (Next::Wait(reason), _) | (Next::Hold(reason), None) => self.wait(reason, moment),
             (Next::Reconnect(reason), _) => {
                 self.known = false;
                 let mut outputs = alloc::vec![Output::Drop];
@@ -212,7 +218,7 @@ impl Machine {
             (Next::Odd(code), Some(command_id)) => {
                 self.odd += 1;
                 if self.odd < patience::ODD_LIMIT {
-                    return self.rest(patience::pause(moment));
+                    return self.rest(moment);
                 }
                 self.odd = 0;
                 self.hold(
@@ -220,18 +226,18 @@ impl Machine {
                     named("server-refuses", format!("the server refuses it with error {code}")),
                 )
             }
-            (Next::Hold(reason), None) => self.wait(reason, moment),
             (Next::Odd(code), None) => self.wait(named("api", format!("error {code}")), moment),
         }
     }
 
-    pub(super) fn rest(&mut self, millis: u64) -> Vec<Output> {
+    /// A short pause that grows with each append in vain.
+    fn rest(&mut self, moment: &Moment) -> Vec<Output> {
         self.state = State::Rest;
-        alloc::vec![Output::Wait { millis }]
+        alloc::vec![Output::Wait { millis: patience::pause(self.unsent, moment) }]
     }
 
     pub(super) fn wait(&mut self, reason: Reason, moment: &Moment) -> Vec<Output> {
-        let millis = patience::backoff(self.failures, moment);
+        let millis = patience::backoff(self.failures.max(self.unsent), moment);
         self.failures = self.failures.saturating_add(1);
         self.state = State::Rest;
         alloc::vec![Output::Report(Status::Waiting { reason }), Output::Wait { millis }]

@@ -39,9 +39,10 @@ pub(super) fn backoff(failures: u32, moment: &Moment) -> u64 {
     1 + seed(moment) % ceiling
 }
 
-/// A short pause with jitter, in milliseconds.
-pub(super) fn pause(moment: &Moment) -> u64 {
-    5 + seed(moment) % 45
+/// A short pause with jitter, in milliseconds: up to 50 the first time, twice as long with each further append in vain.
+pub(super) fn pause(unsent: u32, moment: &Moment) -> u64 {
+    let ceiling = (45_u64 << unsent.saturating_sub(1).min(10)).min(CAP);
+    5 + seed(moment) % ceiling
 }
 
 fn seed(moment: &Moment) -> u64 {

@@ -55,10 +55,10 @@ impl Machine {
 
     pub(super) fn retried(&self, headers: Headers, _id: &str) -> Headers {
         #[cfg(feature = "planted-bugs")]
-        if self.has(Bug::NewIdOnRetry) && self.failures > 0 {
+        if self.has(Bug::NewIdOnRetry) && self.unsent > 0 {
             let renamed = headers.iter().map(|(name, value)| {
-                let value = if name == crate::headers::NATS_MSG_ID { _id } else { value };
-                (name.to_string(), value.to_string())
+                let fresh = if name == crate::headers::NATS_MSG_ID { _id } else { "" };
+                (name.to_string(), alloc::format!("{fresh}{value}"))
             });
             return Headers::received(renamed.collect());
         }
