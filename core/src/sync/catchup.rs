@@ -1,6 +1,6 @@
 //! Catching up: what is stored behind `head` is admitted and folded, and our own commands among it are ticked off.
 
-use super::contract::{Output, Overlay, Persist, Persisted, Read, Status, StreamInfo};
+use super::contract::{Output, Persist, Persisted, Read, Status, StreamInfo};
 use super::machine::{Caught, Machine, State};
 use super::reasons::{foreign_registry, gap, incomplete, named};
 use crate::admission::{Complete, Group, StoredMessage};
@@ -114,7 +114,6 @@ impl Machine {
         let Caught { mut progress, groups, messages, more } = caught;
         let mut persist = Persist { expect_head: self.progress.head, messages, ..Persist::default() };
         let mut changed = BTreeSet::new();
-        let mut settled = 0;
         for group in groups {
             let complete = match group {
                 Group::Anomaly(anomaly) => {
@@ -128,9 +127,11 @@ impl Machine {
                 Ok(Ok(admitted)) => {
                     changed.extend(admitted.changed);
                     match ours(own, &admitted.recorded) {
-                        Mine::Confirmed { position } => {
+                        Mine::Confirmed => {
                             self.unsent = 0;
-                            settled = settled.max(position);
+                            // It may have overtaken commands that stand before it in the journal: the overlay is
+                            // folded anew from those that are still pending.
+                            progress.recheck_due = true;
                             persist.confirmed.push((admitted.recorded.command_id, admitted.recorded.first));
                         }
                         Mine::Other(hold) => {
@@ -153,9 +154,6 @@ impl Machine {
             }
         }
         persist.entities = entities(&facts, &changed);
-        if settled > 0 {
-            persist.overlay = Overlay::Settle { position: settled };
-        }
         persist.progress = progress.clone();
         self.state = State::PersistingRead { progress: Box::new(progress), more };
         alloc::vec![Output::Persist(Box::new(persist))]
@@ -180,7 +178,7 @@ impl Machine {
 /// What an admitted command is to our journal.
 enum Mine {
     /// Ours, as we have it.
-    Confirmed { position: u64 },
+    Confirmed,
     /// Not ours, or another draft of ours: then ours is to be held.
     Other(Option<Hold>),
 }
@@ -190,7 +188,7 @@ fn ours(own: &[Own], admitted: &Recorded) -> Mine {
         return Mine::Other(None);
     };
     if mine.draft_hash == admitted.draft_hash {
-        return Mine::Confirmed { position: mine.position };
+        return Mine::Confirmed;
     }
     if mine.state == OwnState::Confirmed {
         return Mine::Other(None);
