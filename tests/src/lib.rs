@@ -5,6 +5,7 @@ pub mod operations;
 pub mod pipeline;
 pub mod proxy;
 pub mod server;
+pub mod simulator;
 pub mod site;
 pub mod streams;
 pub mod tools;

@@ -1,0 +1,243 @@
+//! What a host does with the machine's outputs, and the steps between which it may die.
+
+use super::host::Await;
+use super::invariants::{self, Broken};
+use super::scenario::Fault;
+use super::world::{Action, Ask, World, short};
+use cim_keys_core::sync::{Input, Output, Persist, Persisted, Read, Status};
+
+/// More publishes in a row without a confirmation are no patience.
+const VAIN: u64 = 300;
+
+impl World {
+    /// A process starts from what its store holds.
+    pub(super) fn start(&mut self, host: usize) -> Result<(), Broken> {
+        if self.hosts[host].machine.is_some() {
+            return Ok(());
+        }
+        let bug = self.scenario.bug;
+        self.hosts[host].start(bug);
+        let head = self.hosts[host].store.progress().head;
+        self.trace.line(self.now, &name(host), format_args!("starts at head {head}"));
+        let connection = self.hosts[host].link.connection;
+        let delay = self.delay();
+        self.after(delay, Action::Connect { host, connection });
+        self.feed(host, Input::Tick)
+    }
+
+    /// Feeds the machine and does what comes out, in order.
+    pub(super) fn feed(&mut self, host: usize, input: Input) -> Result<(), Broken> {
+        self.trace.line(self.now, &name(host), format_args!("<- {}", of_input(&input)));
+        if input == Input::Tick {
+            self.hosts[host].dirty = false;
+        }
+        let now = self.now;
+        let outputs = self.hosts[host].handle(now, input);
+        let asks =
+            outputs.iter().filter(|output| !matches!(output, Output::Drop | Output::Report(_))).count();
+        if asks > 1 {
+            return Err(Broken::new(
+                "contract",
+                format!("host {host}: {asks} outputs of one list ask for an answer"),
+            ));
+        }
+        for output in outputs {
+            self.trace.line(self.now, &name(host), format_args!("-> {}", of_output(&output)));
+            if self.dies(host, "before it") {
+                return Ok(());
+            }
+            let restarts = self.perform(host, output)?;
+            if restarts || self.dies(host, "after it") {
+                return Ok(());
+            }
+        }
+        let it = &self.hosts[host];
+        if it.waits == Await::Nothing {
+            if it.status != Status::Idle {
+                return Err(Broken::new("contract", format!("host {host} stands still: {:?}", it.status)));
+            }
+            if it.dirty {
+                self.after(1, Action::Poll { host });
+            } else {
+                invariants::overlay(it)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does one thing. True where the process begins anew.
+    fn perform(&mut self, host: usize, output: Output) -> Result<bool, Broken> {
+        let ticket = self.ticket();
+        let life = self.hosts[host].life;
+        match output {
+            Output::ReadFrom { after, limit } => {
+                self.hosts[host].waits = Await::Read(ticket);
+                self.time_out(host, ticket);
+                self.after(
+                    0,
+                    Action::Ask(Ask { host, life, ticket, connection: None, after, limit, info: None }),
+                );
+            }
+            Output::Send(send) => {
+                self.vain[host] += 1;
+                if self.vain[host] > VAIN {
+                    return Err(Broken::new(
+                        "I8 bounded",
+                        format!("host {host} published {VAIN} times in vain"),
+                    ));
+                }
+                self.hosts[host].waits = Await::Reply(ticket);
+                self.time_out(host, ticket);
+                let share = if send.batch { 50 } else { 300 };
+                if self.scenario.has(Fault::Squat) && !self.trouble.calm && self.dice.chance(share) {
+                    self.squat(&send.messages);
+                }
+                let last = send.messages.len().saturating_sub(1);
+                for (place, message) in send.messages.into_iter().enumerate() {
+                    self.transmit(host, message, (place == last).then_some(ticket));
+                }
+            }
+            Output::LoadFacts { scopes } => {
+                let input = self.hosts[host].store.facts(&scopes);
+                self.store_answers(host, ticket, input);
+            }
+            Output::Load { after, limit } => {
+                let input = self.hosts[host].store.load(after, limit);
+                self.store_answers(host, ticket, input);
+            }
+            Output::Persist(persist) => {
+                let outcome = self.persist(host, &persist)?;
+                self.store_answers(host, ticket, Input::Persisted(outcome));
+            }
+            Output::Redecide { command_id } => {
+                let resolved = self.hosts[host].redecide(self.now, command_id);
+                let text = format_args!("decides {} anew: {resolved}", short(&command_id));
+                self.trace.line(self.now, &name(host), text);
+                if resolved && self.scenario.has(Fault::Import) && !self.trouble.calm && self.dice.chance(300)
+                {
+                    let delay = self.dice.below(20);
+                    self.after(delay, Action::Fault { fault: Fault::Import });
+                }
+                self.store_answers(host, ticket, Input::Redecided { command_id, resolved });
+            }
+            Output::Drop => {
+                self.hosts[host].link.queue.clear();
+                self.cut(host, "dropped");
+            }
+            Output::Wait { millis } => {
+                self.hosts[host].waits = Await::Pause(ticket);
+                self.after(millis, Action::Answer { host, life, ticket, input: Box::new(Input::Tick) });
+            }
+            Output::Report(status) => {
+                let moved = matches!(&status, Status::Blocked { reason } if reason.code == "journal-moved");
+                self.hosts[host].status = status;
+                if moved {
+                    // The machine's knowledge is void: a new one begins with what the store holds.
+                    self.die(host, "the journal moved", 1);
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn persist(&mut self, host: usize, persist: &Persist) -> Result<Persisted, Broken> {
+        if self.trouble.store_fails(host, self.now) {
+            return Ok(Persisted::Failed { reason: String::from("disk I/O error") });
+        }
+        let outcome = self.hosts[host].store.persist(persist);
+        if outcome == Persisted::Ok && !persist.confirmed.is_empty() {
+            self.vain[host] = 0;
+            invariants::journal(&self.hosts[host], &self.broker, &self.auditor)?;
+        }
+        if outcome == Persisted::Ok && !persist.progress.recheck_due {
+            invariants::overlay(&self.hosts[host])?;
+        }
+        Ok(outcome)
+    }
+
+    /// A store takes its time: something else may happen before its answer is there.
+    fn store_answers(&mut self, host: usize, ticket: u64, input: Input) {
+        self.hosts[host].waits = Await::Store(ticket);
+        let life = self.hosts[host].life;
+        let slow = self.scenario.has(Fault::SlowStore) && !self.trouble.calm && self.net.chance(300);
+        let delay = self.net.below(if slow { 2_000 } else { 4 });
+        self.after(delay, Action::Answer { host, life, ticket, input: Box::new(input) });
+    }
+
+    /// Whether the process dies here.
+    fn dies(&mut self, host: usize, when: &str) -> bool {
+        if self.trouble.calm {
+            return false;
+        }
+        self.crashable += 1;
+        let once = self.scenario.has(Fault::CrashOnce) && self.crashable == self.scenario.crash_step;
+        let at_random = self.scenario.has(Fault::Crash) && self.dice.chance(self.scenario.crash_rate);
+        if once || at_random {
+            self.crashed += 1;
+            let pause = self.dice.between(1, 2_000);
+            self.die(host, when, pause);
+        }
+        once || at_random
+    }
+
+    fn die(&mut self, host: usize, why: &str, pause: u64) {
+        self.trace.line(self.now, &name(host), format_args!("dies: {why}"));
+        self.hosts[host].die();
+        self.cut(host, "process gone");
+        self.after(pause, Action::Start { host });
+    }
+}
+
+fn name(host: usize) -> String {
+    format!("host {host}")
+}
+
+/// An input in a few words.
+fn of_input(input: &Input) -> String {
+    match input {
+        Input::Read(Read { info, messages }) => {
+            let ends = (messages.first().map(|m| m.sequence), messages.last().map(|m| m.sequence));
+            format!("Read {} messages {ends:?}, stream ends at {}", messages.len(), info.last)
+        }
+        Input::Facts { own, .. } => format!("Facts, {} own", own.len()),
+        Input::Loaded { commands, held_revocations, revision, .. } => {
+            let ids: Vec<String> =
+                commands.iter().map(|pending| short(&pending.context.command_id)).collect();
+            format!("Loaded {ids:?}, {} held revocations, revision {revision}", held_revocations.len())
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// An output in a few words.
+fn of_output(output: &Output) -> String {
+    match output {
+        Output::LoadFacts { scopes } => format!("LoadFacts, {} look-ups", scopes.len()),
+        Output::Send(send) => {
+            let expected = send.messages.first().and_then(|m| m.headers.only("Nats-Expected-Last-Sequence"));
+            let subjects: Vec<&str> =
+                send.messages.iter().map(|m| m.subject.splitn(4, '.').nth(3).unwrap_or_default()).collect();
+            format!("Send behind {}: {}", expected.unwrap_or("?"), subjects.join(" "))
+        }
+        Output::Persist(persist) => {
+            let confirmed: Vec<String> =
+                persist.confirmed.iter().map(|(id, at)| format!("{}@{at}", short(id))).collect();
+            let held: Vec<String> = persist
+                .held
+                .iter()
+                .map(|hold| format!("{} {}", short(&hold.command_id), hold.reason.code))
+                .collect();
+            let anomalies: Vec<String> =
+                persist.anomalies.iter().map(|a| format!("{:?} {}", a.sequences, a.reason.code)).collect();
+            format!(
+                "Persist head {} -> {}, confirmed {confirmed:?}, held {held:?}, anomalies {anomalies:?}, {} entities",
+                persist.expect_head,
+                persist.progress.head,
+                persist.entities.len()
+            )
+        }
+        Output::Redecide { command_id } => format!("Redecide {}", short(command_id)),
+        other => format!("{other:?}"),
+    }
+}

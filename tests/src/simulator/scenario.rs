@@ -1,0 +1,140 @@
+//! What a seed means: who takes part, what is wanted, what goes wrong.
+
+use super::rng::Rng;
+use cim_keys_core::sync::Bug;
+use std::collections::BTreeSet;
+
+/// One kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Processes die at any step and begin again from their journal.
+    Crash,
+    /// One process dies at exactly one step.
+    CrashOnce,
+    /// Acknowledgements get lost.
+    AckLost,
+    /// Messages arrive long after the client gave up on them.
+    Late,
+    /// Connections break.
+    Cut,
+    /// A host has no network for a while.
+    Offline,
+    /// The server restarts and forgets open batches and a part of its message ids.
+    Restart,
+    /// The server stands still and goes on where it stood.
+    Freeze,
+    /// Nobody leads the stream.
+    Leaderless,
+    /// Publishes get no answer while reads work: a full disk.
+    DiskFull,
+    /// The server refuses the creds or a subject for a while.
+    Denied,
+    /// The store of a host fails for a while.
+    StoreFails,
+    /// The stores of hosts are slow: much happens between two of their answers.
+    SlowStore,
+    /// The stream is created late.
+    NoStream,
+    /// The clocks of hosts differ and jump.
+    Clock,
+    /// A second host, a copy of store and keys, goes its own way.
+    SecondHost,
+    /// Messages that belong to nobody: garbage, old events again, half commands, forgeries.
+    Garbage,
+    /// Somebody else with the same keys appends without looking.
+    ThirdWriter,
+    /// Somebody else appends what a host has pending or had before.
+    Import,
+    /// A message id that a host is about to use is taken by garbage.
+    Squat,
+}
+
+impl Fault {
+    /// All of them, with their names.
+    pub const ALL: [(Self, &'static str); 20] = [
+        (Self::Crash, "crash"),
+        (Self::CrashOnce, "crash-once"),
+        (Self::AckLost, "ack-lost"),
+        (Self::Late, "late"),
+        (Self::Cut, "cut"),
+        (Self::Offline, "offline"),
+        (Self::Restart, "restart"),
+        (Self::Freeze, "freeze"),
+        (Self::Leaderless, "leaderless"),
+        (Self::DiskFull, "disk-full"),
+        (Self::Denied, "denied"),
+        (Self::StoreFails, "store-fails"),
+        (Self::SlowStore, "slow-store"),
+        (Self::NoStream, "no-stream"),
+        (Self::Clock, "clock"),
+        (Self::SecondHost, "second-host"),
+        (Self::Garbage, "garbage"),
+        (Self::ThirdWriter, "third-writer"),
+        (Self::Import, "import"),
+        (Self::Squat, "squat"),
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(fault, _)| *fault == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// Everything that a run depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// Where its random numbers come from.
+    pub seed: u64,
+    /// What goes wrong.
+    pub faults: BTreeSet<Fault>,
+    /// A planted mistake.
+    pub bug: Option<Bug>,
+    /// Commands that people want in all.
+    pub commands: u64,
+    /// When the faults stop, in milliseconds of virtual time.
+    pub calm_at: u64,
+    /// The server's duplicate window, in milliseconds.
+    pub window: u64,
+    /// One way of a message, in milliseconds, without jitter.
+    pub latency: u64,
+    /// Likelihood of a crash at a step, in thousandths.
+    pub crash_rate: u64,
+    /// Step of the one crash.
+    pub crash_step: u64,
+}
+
+impl Scenario {
+    /// What a seed means.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed, "scenario");
+        // From calm to wild, so that a failure often shows with little noise around it.
+        let share = rng.between(0, 700);
+        let mut faults: BTreeSet<Fault> =
+            Fault::ALL.iter().map(|(fault, _)| *fault).filter(|_| rng.chance(share)).collect();
+        if rng.chance(500) {
+            faults.insert(Fault::SecondHost);
+        }
+        if rng.chance(300) {
+            faults.insert(Fault::CrashOnce);
+        }
+        Self {
+            seed,
+            faults,
+            bug: None,
+            commands: rng.between(3, 40),
+            calm_at: rng.between(5, 90) * 1000,
+            window: rng.pick(&[1_000, 5_000, 120_000]).copied().unwrap_or(1_000),
+            latency: rng.pick(&[1, 5, 25, 100]).copied().unwrap_or(1),
+            crash_rate: rng.between(2, 60),
+            crash_step: rng.between(1, 120),
+        }
+    }
+
+    /// Whether this goes wrong in it.
+    #[must_use]
+    pub fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+}

@@ -1,0 +1,289 @@
+//! A host's journal and registry in memory, with the obligations of a real store: whole transactions or none.
+
+use cim_keys_core::admission::Anomaly;
+use cim_keys_core::command::Command;
+use cim_keys_core::context::{Context, RegistryId};
+use cim_keys_core::digest::Digest;
+use cim_keys_core::draft::Decision;
+use cim_keys_core::envelope::Envelope;
+use cim_keys_core::event::{Event, Fact};
+use cim_keys_core::journal::{Own, Pending, Progress, State};
+use cim_keys_core::registry::{Entity, EntityId, Facts, Lookup, Registry};
+use cim_keys_core::rules::{self, Reason};
+use cim_keys_core::sync::{Input, Overlay, Persist, Persisted};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// One command of the journal.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// Its newest attempt.
+    pub(crate) pending: Pending,
+    /// Where it stands.
+    pub(crate) state: State,
+    /// Why it is held.
+    pub(crate) reason: Option<Reason>,
+    /// Sequence of its first event, once it is confirmed.
+    pub(crate) first: Option<u64>,
+    /// Messages of earlier attempts.
+    pub(crate) earlier: Vec<Vec<Envelope>>,
+    /// The command made instead of it, where its id was used up by another.
+    pub(crate) successor: Option<Uuid>,
+    /// Unix seconds from which on the first attempt wanted its target refused.
+    pub(crate) revoked_at: Option<i64>,
+}
+
+/// What a crash leaves behind.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    registry: Registry,
+    progress: Progress,
+    entries: BTreeMap<u64, Entry>,
+    places: BTreeMap<Uuid, u64>,
+    anomalies: Vec<Anomaly>,
+    /// Digest of the message at each sequence, for views of the trail.
+    trail: BTreeMap<u64, Digest>,
+    revision: u64,
+}
+
+impl Store {
+    /// An empty one.
+    pub(crate) fn new(id: RegistryId) -> Self {
+        Self {
+            registry: Registry::new(id),
+            progress: Progress::default(),
+            entries: BTreeMap::new(),
+            places: BTreeMap::new(),
+            anomalies: Vec::new(),
+            trail: BTreeMap::new(),
+            revision: 0,
+        }
+    }
+
+    /// The state at `head` with the overlay over it.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// How far it has come.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// All commands in journal order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// The command of an id.
+    pub(crate) fn entry(&self, id: Uuid) -> Option<&Entry> {
+        self.entries.get(self.places.get(&id)?)
+    }
+
+    /// What was recorded as changing nothing.
+    pub(crate) fn anomalies(&self) -> &[Anomaly] {
+        &self.anomalies
+    }
+
+    /// Digest of the message at each sequence that it knows.
+    pub(crate) fn trail(&self) -> &BTreeMap<u64, Digest> {
+        &self.trail
+    }
+
+    /// Whether anything waits to be appended.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.entries.values().any(|entry| entry.state == State::Pending)
+    }
+
+    /// Answers `LoadFacts`.
+    pub(crate) fn facts(&self, scopes: &[Lookup]) -> Input {
+        let own = scopes.iter().filter_map(|lookup| match lookup {
+            Lookup::Command(id) => self.entry(*id).map(Entry::own),
+            _ => None,
+        });
+        Input::Facts { own: own.collect(), facts: self.registry.facts(scopes, false) }
+    }
+
+    /// Answers `Load`.
+    pub(crate) fn load(&self, after: u64, limit: u32) -> Input {
+        let mut behind =
+            self.entries.range(after + 1..).map(|(_, e)| e).filter(|e| e.state == State::Pending);
+        let commands: Vec<Pending> =
+            behind.by_ref().take(limit as usize).map(|e| e.pending.clone()).collect();
+        let revocation = |e: &&Entry| e.state == State::Held && e.pending.command.is_revocation();
+        let held = self.entries.values().filter(revocation).map(|e| e.pending.context.command_id);
+        Input::Loaded {
+            commands,
+            more: behind.next().is_some(),
+            held_revocations: held.collect(),
+            revision: self.revision,
+        }
+    }
+
+    /// Writes a decision: one transaction with its events and the entities that they leave.
+    /// `instead` is the command whose place it takes, with what was promised of that.
+    pub(crate) fn commit(
+        &mut self,
+        command: Command,
+        context: Context,
+        facts: &Facts,
+        decision: Decision,
+        instead: Option<Uuid>,
+    ) {
+        let position = self.entries.keys().next_back().map_or(1, |last| last + 1);
+        let mut folded = facts.clone();
+        let changed = rules::judge(&mut folded, &decision.events).unwrap_or_default();
+        for entity in values(&folded, &changed) {
+            self.registry.put_overlay(position, entity);
+        }
+        let id = context.command_id;
+        let pending = Pending {
+            position,
+            command,
+            context,
+            facts_hash: facts.hash(),
+            draft_hash: decision.draft_hash,
+            envelopes: decision.envelopes,
+        };
+        let before = self.places.remove(&id).and_then(|place| self.entries.remove(&place));
+        let mut earlier = Vec::new();
+        let mut revoked_at = decision.events.iter().find_map(revocation_time);
+        if let Some(before) = before {
+            earlier = before.earlier;
+            earlier.push(before.pending.envelopes);
+            revoked_at = before.revoked_at;
+        }
+        if let Some(replaced) =
+            instead.and_then(|id| self.places.get(&id)).and_then(|place| self.entries.get_mut(place))
+        {
+            replaced.state = State::Settled;
+            replaced.reason = None;
+            replaced.successor = Some(id);
+            revoked_at = replaced.revoked_at;
+        }
+        let entry = Entry {
+            pending,
+            state: State::Pending,
+            reason: None,
+            first: None,
+            earlier,
+            successor: None,
+            revoked_at,
+        };
+        self.places.insert(id, position);
+        self.entries.insert(position, entry);
+        self.revision += 1;
+    }
+
+    /// A held revocation is in force already.
+    pub(crate) fn settle(&mut self, id: Uuid) {
+        if let Some(entry) = self.places.get(&id).and_then(|place| self.entries.get_mut(place)) {
+            entry.state = State::Settled;
+            entry.reason = None;
+            self.revision += 1;
+        }
+    }
+
+    /// Answers `Persist`.
+    pub(crate) fn persist(&mut self, persist: &Persist) -> Persisted {
+        let moved = persist.expect_revision.is_some_and(|revision| revision != self.revision);
+        if persist.expect_head != self.progress.head || moved {
+            return Persisted::Stale;
+        }
+        self.progress = persist.progress.clone();
+        for entity in &persist.entities {
+            self.registry.put(entity.clone());
+        }
+        for recorded in &persist.recorded {
+            self.registry.record(recorded.clone());
+        }
+        self.anomalies.extend(persist.anomalies.iter().cloned());
+        self.trail.extend(persist.messages.iter().map(|message| (message.sequence, message.digest())));
+        for (id, first) in &persist.confirmed {
+            if let Some(entry) = self.places.get(id).and_then(|place| self.entries.get_mut(place)) {
+                entry.state = State::Confirmed;
+                entry.first = Some(*first);
+                entry.reason = None;
+                // A journal has the messages of its own commands.
+                let own = entry.pending.envelopes.iter().map(|envelope| {
+                    Digest::of_all([envelope.subject.as_str().as_bytes(), envelope.payload.as_slice()])
+                });
+                self.trail.extend((*first..).zip(own));
+            }
+        }
+        for hold in &persist.held {
+            if let Some(entry) =
+                self.places.get(&hold.command_id).and_then(|place| self.entries.get_mut(place))
+            {
+                entry.state = State::Held;
+                entry.reason = Some(hold.reason.clone());
+            }
+        }
+        for (id, hash) in &persist.rechecked {
+            if let Some(entry) = self.places.get(id).and_then(|place| self.entries.get_mut(place)) {
+                entry.pending.facts_hash = *hash;
+            }
+        }
+        match &persist.overlay {
+            Overlay::Keep => {}
+            Overlay::Settle { position } => self.registry.settle_overlay(*position),
+            Overlay::Replace(entities) => {
+                self.registry.drop_overlay();
+                for (position, entity) in entities {
+                    self.registry.put_overlay(*position, entity.clone());
+                }
+            }
+        }
+        Persisted::Ok
+    }
+
+    /// The overlay as folding the pending commands over the state at `head` gives it. None where one does not stand.
+    pub(crate) fn folded_overlay(&self) -> Option<Vec<Entity>> {
+        if !self.has_pending() {
+            return Some(Vec::new());
+        }
+        let mut registry = self.registry.clone();
+        registry.drop_overlay();
+        for entry in self.entries.values().filter(|entry| entry.state == State::Pending) {
+            let events = entry.events()?;
+            let scope: Vec<Lookup> = events.iter().flat_map(rules::scope_of).collect();
+            let mut facts = registry.facts(&scope, true);
+            let changed = rules::judge(&mut facts, &events).ok()?;
+            for entity in values(&facts, &changed) {
+                registry.put_overlay(entry.pending.position, entity);
+            }
+        }
+        Some(registry.pending().cloned().collect())
+    }
+}
+
+impl Entry {
+    fn own(&self) -> Own {
+        Own {
+            command_id: self.pending.context.command_id,
+            position: self.pending.position,
+            state: self.state,
+            draft_hash: self.pending.draft_hash,
+            command_hash: self.pending.command.hash(),
+            authority: self.pending.context.authority,
+        }
+    }
+
+    fn events(&self) -> Option<Vec<Event>> {
+        let open = |e: &Envelope| {
+            cim_keys_core::envelope::decode(e.subject.as_str(), &e.headers, &e.payload).ok().map(|o| o.event)
+        };
+        self.pending.envelopes.iter().map(open).collect()
+    }
+}
+
+fn values(facts: &Facts, changed: &BTreeSet<EntityId>) -> Vec<Entity> {
+    changed.iter().filter_map(|id| facts.entity(*id).ok().flatten().cloned()).collect()
+}
+
+fn revocation_time(event: &Event) -> Option<i64> {
+    match event.fact {
+        Fact::UserRevoked { revoked_at, .. } | Fact::KeyRevoked { revoked_at } => Some(revoked_at),
+        _ => None,
+    }
+}

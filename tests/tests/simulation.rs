@@ -1,0 +1,63 @@
+//! The sync machine against the model broker: all invariants hold, and the simulator bites.
+
+use cim_keys_core::sync::Bug;
+use cim_keys_tests::simulator::{Scenario, find, run, run_range, shrink};
+
+/// `cargo xtask simulate` plays 0..500 besides.
+const SEEDS: std::ops::Range<u64> = 500..1000;
+
+#[test]
+fn all_invariants_hold() {
+    let sum = run_range(SEEDS, None);
+    if let Some(seed) = sum.failed.first() {
+        let outcome = run(&shrink(&Scenario::of(*seed)), true);
+        panic!("seed {seed}: {:?}\n{}", outcome.broken, outcome.trace.join("\n"));
+    }
+    assert_eq!(sum.runs, 500);
+    // It must not pass by being empty.
+    assert!(sum.commands > 2_000 && sum.messages > 5_000, "{sum:?}");
+    assert!(sum.held > 50 && sum.anomalies > 50 && sum.crashes > 200, "{sum:?}");
+}
+
+#[test]
+fn a_seed_gives_the_same_trace_each_time() {
+    for seed in 0..12 {
+        let scenario = Scenario::of(seed);
+        let other = scenario.clone();
+        let elsewhere = std::thread::spawn(move || run(&other, true));
+        let here = run(&scenario, false);
+        let there = elsewhere.join().expect("a run does not panic");
+        assert_eq!(here.digest, there.digest, "seed {seed}");
+        assert_eq!(here.steps, there.steps, "seed {seed}");
+    }
+}
+
+/// The planted mistake shows within 500 seeds, and what is left of the scenario still shows it.
+fn is_found(bug: Bug) {
+    let outcome = find(bug, 0..500).unwrap_or_else(|| panic!("{bug:?} is not found within 500 seeds"));
+    let broken = outcome.broken.expect("found means broken");
+    let smallest = shrink(&outcome.scenario);
+    assert!(smallest.faults.is_subset(&outcome.scenario.faults));
+    let again = run(&smallest, false).broken.expect("the smallest form fails as well");
+    assert_eq!(again.invariant, broken.invariant);
+}
+
+#[test]
+fn confirming_on_duplicate_is_found() {
+    is_found(Bug::ConfirmOnDuplicate);
+}
+
+#[test]
+fn a_new_id_on_retry_is_found() {
+    is_found(Bug::NewIdOnRetry);
+}
+
+#[test]
+fn a_retry_without_catch_up_is_found() {
+    is_found(Bug::RetryWithoutCatchUp);
+}
+
+#[test]
+fn a_skipped_recheck_is_found() {
+    is_found(Bug::RecheckSkipped);
+}
