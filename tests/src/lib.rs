@@ -3,6 +3,7 @@
 pub mod identities;
 pub mod operations;
 pub mod pipeline;
+pub mod program;
 pub mod proxy;
 pub mod server;
 pub mod simulator;

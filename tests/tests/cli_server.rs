@@ -1,0 +1,292 @@
+//! The verbs that talk to a server, as a person types them.
+
+use cim_keys_tests::program::{Person, said};
+use cim_keys_tests::proxy::Proxy;
+use cim_keys_tests::server::{NatsServer, Setup};
+use cim_keys_tests::tools::Version;
+use cim_keys_tests::wait;
+use cim_keys_tests::wire::Client;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// Starts `up` and gives the line that it prints when it is ready.
+fn up(person: &Person) -> (Child, Value) {
+    let server = Version::Newest.binary();
+    let words = ["up", "--data", "system", "--output", "json", "--nats-server", server.to_str().unwrap()];
+    let mut child = person.start(&words);
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    if line.is_empty() {
+        panic!("{:?}", said(child.wait_with_output().unwrap()));
+    }
+    (child, serde_json::from_str(&line).unwrap())
+}
+
+/// A registry with an account and a user, on no stream.
+fn offline() -> Person {
+    let person = Person::new();
+    for words in [
+        &["init", "--name", "Example"][..],
+        &["account", "create", "APP"],
+        &["user", "create", "bob", "--account", "APP", "--allow-pub", "app.>", "--creds", "bob.creds"],
+    ] {
+        assert_eq!(person.run(words).status, Some(0), "{words:?}");
+    }
+    person
+}
+
+/// Event ids on the stream of a server without accounts, in order.
+fn event_ids(client: &mut Client) -> Vec<String> {
+    let info = client.request("$JS.API.STREAM.INFO.KEYS_EVENTS", &[], b"").unwrap().json();
+    let last = info["state"]["last_seq"].as_u64().unwrap();
+    (1..=last)
+        .map(|sequence| {
+            let subject = "$JS.API.DIRECT.GET.KEYS_EVENTS";
+            let message = client.request(subject, &[], format!("{{\"seq\":{sequence}}}").as_bytes()).unwrap();
+            let lines = message.header_lines();
+            lines.into_iter().find(|(name, _)| name == "CIM-Event-Id").unwrap().1
+        })
+        .collect()
+}
+
+#[test]
+fn up_stays_until_it_is_told_to_stop_and_others_work_with_it() {
+    let person = Person::new();
+    let (child, ready) = up(&person);
+    let members: BTreeSet<&str> = ready.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = [
+        "creds",
+        "data_dir",
+        "duplicates",
+        "events_published",
+        "events_read_back",
+        "server_url",
+        "server_version",
+        "steps",
+        "stream",
+        "websocket_url",
+    ];
+    assert_eq!(members, expected.into());
+    assert_eq!(
+        (&ready["events_published"], &ready["duplicates"]),
+        (&ready["events_read_back"], &Value::from(0))
+    );
+    let roles: Vec<&String> = ready["creds"].as_object().unwrap().keys().collect();
+    assert_eq!(roles, ["app", "auditor", "browser", "host", "resolver", "steward"]);
+
+    let second =
+        person.run(&["up", "--data", "system", "--nats-server", Version::Newest.binary().to_str().unwrap()]);
+    assert_eq!(second.status, Some(5), "{second:?}");
+    assert!(second.stderr.contains("another process is at work here"), "{second:?}");
+
+    // Everything that `up` suggests: no flag names the server.
+    let create = [
+        "--data",
+        "system",
+        "user",
+        "create",
+        "bob",
+        "--account",
+        "APP",
+        "--allow-pub",
+        "orders.>",
+        "--creds",
+        "bob.creds",
+    ];
+    assert_eq!(person.run(&create).status, Some(0));
+    let synced = person.run(&["--data", "system", "sync", "--output", "json"]).json();
+    assert_eq!(
+        (&synced["published"], &synced["pending"], &synced["held"]),
+        (&1.into(), &0.into(), &0.into())
+    );
+    let again = person.run(&["--data", "system", "sync", "--output", "json"]).json();
+    assert_eq!(again["published"], 0);
+    assert_eq!(
+        person.run(&["--data", "system", "user", "revoke", "bob", "--account", "APP"]).status,
+        Some(0)
+    );
+    let pushed = person.run(&["--data", "system", "push", "--output", "json"]).json();
+    let app = pushed["accounts"].as_array().unwrap().iter().find(|account| account["name"] == "APP").unwrap();
+    assert_eq!(app["state"], "pushed");
+    let listed = person.run(&["--data", "system", "list", "accounts", "--output", "json"]);
+    assert!(!listed.stdout.contains("NOT ENFORCED"), "{listed:?}");
+
+    signal(&child, Signal::INT);
+    let ended = said(child.wait_with_output().unwrap());
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let (child, more) = up(&person);
+    assert_eq!(more["events_published"], more["events_read_back"]);
+    signal(&child, Signal::TERM);
+    assert_eq!(said(child.wait_with_output().unwrap()).status, Some(0));
+}
+
+#[test]
+fn up_notices_when_its_server_dies_and_can_be_killed_itself() {
+    let person = Person::new();
+    let (child, _) = up(&person);
+    let pid = || {
+        let text = std::fs::read_to_string(person.home().join("system/server/server.pid")).unwrap();
+        Pid::from_raw(text.trim().parse().unwrap()).unwrap()
+    };
+    kill_process(pid(), Signal::KILL).unwrap();
+    let ended = said(child.wait_with_output().unwrap());
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.contains("nats-server ended"), "{ended:?}");
+
+    let (mut child, _) = up(&person);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Its server is left over: the next one ends it first.
+    let left = pid();
+    let (child, _) = up(&person);
+    assert_ne!(pid(), left);
+    assert!(rustix::process::test_kill_process(left).is_err());
+    signal(&child, Signal::INT);
+    assert_eq!(said(child.wait_with_output().unwrap()).status, Some(0));
+}
+
+#[test]
+fn a_server_without_accounts_takes_it_with_a_warning() {
+    let person = offline();
+    let server = NatsServer::plain();
+    let url = server.url();
+    let first = person.run(&["sync", "--server", &url, "--output", "json"]);
+    assert!(first.stderr.contains("whoever gets in can append to the stream and delete it"), "{first:?}");
+    let first = first.json();
+    assert_eq!(first["created"], serde_json::json!(["KEYS_EVENTS", "KEYS_ARCHIVE"]));
+    assert_eq!((&first["published"], &first["pending"]), (&14.into(), &0.into()));
+    // By the environment, and by a natscli context.
+    let mut command = person.command(&["sync", "--output", "json"]);
+    assert_eq!(said(command.env("NATS_URL", &url).output().unwrap()).json()["published"], 0);
+    std::fs::create_dir_all(person.home().join(".config/nats/context")).unwrap();
+    std::fs::write(person.home().join(".config/nats/context/dev.json"), format!("{{\"url\":\"{url}\"}}"))
+        .unwrap();
+    assert_eq!(person.run(&["sync", "--context", "dev", "--output", "json"]).json()["published"], 0);
+    let status = person.run(&["status", "--server", &url]);
+    assert!(
+        status.stdout.contains("settings as they must be") && status.stdout.contains("delete it"),
+        "{status:?}"
+    );
+    let mut client = Client::connect(server.address()).unwrap();
+    let ids = event_ids(&mut client);
+    assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (14, 14));
+    let push = person.run(&["push", "--server", &url]);
+    assert_eq!(push.status, Some(5), "{push:?}");
+    assert!(push.stderr.contains("no accounts"), "{push:?}");
+    // Another server, empty: the registry belongs to the first one's stream.
+    let other = NatsServer::plain();
+    let foreign = person.run(&["sync", "--server", &other.url()]);
+    assert_eq!(foreign.status, Some(4), "{foreign:?}");
+    let mut client = Client::connect(other.address()).unwrap();
+    assert_eq!(
+        client.request("$JS.API.STREAM.INFO.KEYS_EVENTS", &[], b"").unwrap().json()["error"]["err_code"],
+        10059
+    );
+}
+
+#[test]
+fn a_run_killed_before_the_acknowledgement_leaves_each_event_once() {
+    let person = offline();
+    let server = NatsServer::plain();
+    let proxy = Proxy::start(server.address());
+    let url = proxy.url();
+    let words = ["sync", "--server", &url, "--duplicate-window", "1", "--output", "json"];
+    let eaten = proxy.eat_answers(1, |subject| subject.starts_with("cowboyai."));
+    let mut child = person.start(&words);
+    eaten.wait(1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut client = Client::connect(server.address()).unwrap();
+    let stored =
+        wait::until("the events are stored", || Some(event_ids(&mut client)).filter(|ids| ids.len() == 14));
+    // Until the server forgets their ids.
+    let known = Instant::now();
+    wait::until("the duplicate window is over", || {
+        (known.elapsed() > Duration::from_millis(1500)).then_some(())
+    });
+    let second = person.run(&words).json();
+    assert_eq!(
+        (&second["published"], &second["pending"], &second["read"]),
+        (&14.into(), &0.into(), &14.into())
+    );
+    assert_eq!(event_ids(&mut client), stored);
+}
+
+#[test]
+fn a_configured_server_trusts_what_was_made_offline() {
+    let person = offline();
+    let text = person.run(&[
+        "config",
+        "server",
+        "--store-dir",
+        "/folder-of-the-server",
+        "--resolver-dir",
+        "/folder-of-the-server/accounts",
+    ]);
+    assert_eq!(text.status, Some(0), "{text:?}");
+    let server = Setup::configured(Version::Newest, move |folder| {
+        text.stdout.replace("/folder-of-the-server", &folder.to_string_lossy())
+    })
+    .start();
+    let url = server.url();
+    let without = person.run(&["sync", "--server", &url]);
+    assert_eq!(without.status, Some(6), "{without:?}");
+    assert!(without.stderr.contains("access renew --role host"), "{without:?}");
+    for role in ["host", "auditor"] {
+        let file = format!("{role}.creds");
+        assert_eq!(
+            person.run(&["access", "renew", "--role", role, "--server", &url, "--out", &file]).status,
+            Some(0)
+        );
+    }
+    let reader = person.run(&["sync", "--context", "./auditor.json"]);
+    assert_eq!(reader.status, Some(6), "{reader:?}");
+    assert!(reader.stderr.contains("not permitted: cowboyai.security.keys."), "{reader:?}");
+    let synced = person.run(&["sync", "--context", "./host.json", "--output", "json"]).json();
+    assert_eq!((&synced["published"], &synced["warnings"]), (&16.into(), &serde_json::json!([])));
+    assert_eq!(person.run(&["sync", "--context", "./auditor.json"]).status, Some(0));
+    assert_eq!(person.run(&["user", "revoke", "bob", "--account", "APP"]).status, Some(0));
+    let status = person.run(&["status", "--context", "./host.json", "--output", "json"]).json();
+    assert_eq!(status["server"]["push"]["accounts"][0]["name"], "APP");
+    let marked = person.run(&["list", "accounts"]);
+    assert!(marked.stdout.contains("NOT ENFORCED: push pending"), "{marked:?}");
+    assert_eq!(person.run(&["push", "--context", "./host.json"]).status, Some(0));
+    let status = person.run(&["status", "--context", "./host.json", "--output", "json"]).json();
+    assert_eq!(status["server"]["push"]["accounts"][0]["state"], "enforced");
+}
+
+#[test]
+fn what_cannot_work_says_why_and_changes_nothing() {
+    let person = offline();
+    let old = Setup::plain(Version::TooOld).start();
+    let old_url = old.url();
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["sync"], 2, "no server is named"),
+        (&["sync", "--server", "nats://127.0.0.1:1"], 7, "no server can be reached"),
+        (&["sync", "--server", "a:b:c"], 2, "no server address"),
+        (&["sync", "--server", &old_url], 5, "2.11.11, writers need 2.12.1 or newer"),
+        (&["sync", "--server", &old_url, "--creds", "none.creds"], 4, "none.creds"),
+        (&["up", "--once"], 4, "no nats-server is found"),
+    ];
+    for (words, status, says) in cases {
+        let said = person.run(words);
+        assert_eq!(said.status, Some(status), "{words:?}: {said:?}");
+        assert!(said.stderr.contains(says), "{words:?}: {said:?}");
+    }
+    let status = person.run(&["status", "--output", "json"]).json();
+    assert_eq!((&status["pending"], &status["head"]), (&3.into(), &0.into()));
+    // Without a home folder: the flag that helps is named.
+    let mut homeless =
+        person.command(&["up", "--once", "--nats-server", Version::Newest.binary().to_str().unwrap()]);
+    let homeless = said(homeless.env_remove("HOME").output().unwrap());
+    assert_eq!(homeless.status, Some(2));
+    assert!(homeless.stderr.contains("--data DIR"), "{homeless:?}");
+}
