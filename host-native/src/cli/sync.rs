@@ -13,7 +13,7 @@ use crate::nats::streams::{self, StreamsError, Wanted};
 use crate::nats::target::Target;
 use crate::pump::{End, Lock, Pump, Summary};
 use cim_keys_core::journal::StreamIdentity;
-use cim_keys_core::roles::{API_PREFIX, PipelineRole};
+use cim_keys_core::roles::{API_PREFIX, PipelineRole, SYSTEM_ACCOUNT};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use serde::Serialize;
@@ -92,6 +92,15 @@ pub(super) async fn once(host: &Host, plan: Plan, globals: &Globals) -> Result<(
     let mut wanted = Wanted::new(&host.store().registry_id().map_err(KeyError::from)?.namespace);
     if let Some(seconds) = duplicate_window {
         wanted = wanted.duplicate_window(seconds.saturating_mul(1_000_000_000));
+    }
+    // Nobody works with streams there.
+    if role::account_of(host, &target).as_deref() == Some(SYSTEM_ACCOUNT) {
+        return Err(CliError::new(
+            Exit::Permission,
+            "creds",
+            "these creds are of the system account, which has no streams",
+        )
+        .hint("take creds of the role host: `cim-keys access renew --role host`"));
     }
     let known = host.store().progress().map_err(KeyError::from)?.stream;
     wanted.create = known.is_none();
