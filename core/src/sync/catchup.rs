@@ -1,8 +1,8 @@
 //! Catching up: what is stored behind `head` is admitted and folded, and our own commands among it are ticked off.
 
-use super::contract::{Output, Persist, Persisted, Read, Status, StreamInfo};
+use super::contract::{Moment, Output, Persist, Persisted, Read, Status, StreamInfo};
 use super::machine::{Caught, Machine, State};
-use super::reasons::{foreign_registry, gap, incomplete, named};
+use super::reasons::{behind, foreign_registry, gap, incomplete, named};
 use crate::admission::{Complete, Group, StoredMessage};
 use crate::journal::{Hold, Own, Progress, State as OwnState};
 use crate::registry::{Entity, EntityId, Facts, Lookup, Recorded};
@@ -24,18 +24,21 @@ impl Machine {
         alloc::vec![Output::Report(Status::Working), Output::ReadFrom { after, limit: READ_LIMIT }]
     }
 
-    pub(super) fn take_read(&mut self, read: Read) -> Vec<Output> {
+    pub(super) fn take_read(&mut self, read: Read, moment: &Moment) -> Vec<Output> {
         let Read { info, mut messages } = read;
         self.server = info.server;
+        let (silent, head) = (messages.is_empty(), self.progress.head);
         if let Err(reason) = self.recognise(&info, &mut messages) {
             return self.block(reason);
         }
+        if silent && !self.known && head > 0 && info.first <= head {
+            return self.wait(behind(head), moment);
+        }
         self.known = true;
-        self.failures = 0;
         let mut progress = Progress { stream: Some(info.identity), ..self.progress.clone() };
         let mut groups = Vec::new();
         for message in &messages {
-            if message.sequence != progress.head + 1 {
+            if Some(message.sequence) != progress.head.checked_add(1) {
                 return self.block(gap(progress.head, message.sequence));
             }
             progress.head = message.sequence;
@@ -44,8 +47,15 @@ impl Machine {
         }
         let more = progress.head < info.last;
         if messages.is_empty() && more {
-            return self.block(gap(progress.head, info.first));
+            // What the leader has and nobody hands out yet is late; only what it has no more is lost.
+            let due = progress.head.saturating_add(1);
+            return if info.first <= due {
+                self.wait(behind(due), moment)
+            } else {
+                self.block(gap(progress.head, info.first))
+            };
         }
+        self.failures = 0;
         if messages.is_empty() && self.progress.stream.is_some() {
             return self.walk();
         }
@@ -103,7 +113,9 @@ impl Machine {
                     messages.remove(0);
                 }
                 // Forgotten by age while nothing newer came: then its follower must be there.
-                None if info.first <= head => return Err(gap(head.saturating_sub(1), info.first)),
+                None if info.first <= head && !messages.is_empty() => {
+                    return Err(gap(head.saturating_sub(1), info.first));
+                }
                 None => {}
             }
         }

@@ -156,7 +156,7 @@ impl Machine {
                 self.wait(unreachable_reason(), &moment)
             }
             (State::Rest, Input::Tick) => self.read(),
-            (State::Reading, Input::Read(read)) => self.take_read(read),
+            (State::Reading, Input::Read(read)) => self.take_read(read, &moment),
             (State::Reading, Input::ReadFailed(failure)) => {
                 self.follow(patience::after_failure(&failure), &moment, None)
             }

@@ -33,6 +33,13 @@ pub(super) fn gap(head: u64, found: u64) -> Reason {
     named("history-missing", text)
 }
 
+pub(super) fn behind(due: u64) -> Reason {
+    let text = format!(
+        "the message at {due} is not handed out yet: a server is behind its leader (or the message was deleted)"
+    );
+    named("read-behind", text)
+}
+
 pub(super) fn too_old(found: Option<(u32, u32, u32)>) -> Reason {
     let (a, b, c) = found.unwrap_or_default();
     let (x, y, z) = SERVER_FLOOR;
