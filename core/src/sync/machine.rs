@@ -176,7 +176,8 @@ impl Machine {
                     self.progress.recheck_due = again && self.progress.recheck_due;
                     self.redecide(redecide)
                 }
-                Persisted::Stale => self.walk(),
+                // The journal, or its head, was moved by somebody else: reading tells which.
+                Persisted::Stale => self.read(),
                 Persisted::Failed { reason } => self.store_failed(reason),
             },
             (State::Redeciding(rest), Input::Redecided { .. }) => self.redecide(rest),
