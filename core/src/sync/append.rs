@@ -4,7 +4,7 @@ use super::catchup::entities;
 use super::contract::Moment;
 use super::contract::{Outgoing, Output, Overlay, Persist, Reply, Send, Status};
 use super::machine::{Batch, Machine, Pass, State};
-use super::patience;
+use super::patience::{self, Next};
 use super::reasons::{incomplete, named, too_old};
 use super::recheck::{Verdict, Work};
 use crate::admission::{Anomaly, Assembler, Group};
@@ -68,7 +68,8 @@ impl Machine {
         pass.facts.add(facts);
         let skip = self.skips_recheck();
         for work in works {
-            if !pass.refold && !pass.batch.has_room(&work) {
+            let full = !pass.batch.has_room(&work) || self.alone && !pass.batch.works.is_empty();
+            if !pass.refold && full {
                 pass.more = false;
                 break;
             }
@@ -207,13 +208,21 @@ impl Machine {
             return alloc::vec![Output::Send(send)];
         }
         let first = batch.works.first().map(|work| work.pending.context.command_id);
-        self.follow(patience::after_reply(reply), moment, first)
+        let next = patience::after_reply(reply);
+        if batch.works.len() > 1 && matches!(next, Next::Hold(_) | Next::Odd(_)) {
+            // No answer says which command of a batch is meant: each is tried by itself.
+            self.alone = true;
+            return self.read();
+        }
+        self.follow(next, moment, first)
     }
 
     /// The batch is stored where we wanted it.
     pub(super) fn confirm(&mut self, batch: Batch, head: u64) -> Vec<Output> {
         self.unsent = 0;
         self.odd = 0;
+        self.alone = false;
+        self.verified.clear();
         let mut assembler = self.progress.assembler.clone();
         // Half a command before ours stays half a command for every reader.
         let interrupted = assembler.interrupt();

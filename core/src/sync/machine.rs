@@ -49,6 +49,10 @@ pub struct Machine {
     pub(super) unsent: u32,
     /// Odd answers in a row.
     pub(super) odd: u32,
+    /// A batch was refused for one of its commands: the next one goes alone.
+    pub(super) alone: bool,
+    /// Drafts of pending commands whose messages were looked at as a reader would, and what came of it.
+    pub(super) verified: BTreeMap<Digest, Result<(), Reason>>,
     /// Held revocations that were tried since something foreign came.
     pub(super) tried: BTreeSet<Uuid>,
     #[cfg(feature = "planted-bugs")]
@@ -127,6 +131,8 @@ impl Machine {
             failures: 0,
             unsent: 0,
             odd: 0,
+            alone: false,
+            verified: BTreeMap::new(),
             tried: BTreeSet::new(),
             #[cfg(feature = "planted-bugs")]
             bug: None,
@@ -265,6 +271,7 @@ impl Machine {
 
     /// Holds one command, then folds the overlay anew without it.
     pub(super) fn hold(&mut self, command_id: Uuid, reason: Reason) -> Vec<Output> {
+        self.alone = false;
         self.progress.recheck_due = true;
         let persist = Persist {
             expect_head: self.progress.head,
