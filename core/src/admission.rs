@@ -1,5 +1,6 @@
 //! From messages on the stream to facts: a command is admitted whole or not at all. No clock, no local knowledge.
 
+use crate::context::RegistryId;
 use crate::digest::Digest;
 use crate::draft::{COMMAND_BYTES, authority_message, draft_hash};
 use crate::envelope::{self, OpenError, Opened};
@@ -235,10 +236,21 @@ impl Complete {
         }
     }
 
-    fn check(self, facts: &mut Facts) -> Result<Admitted, AdmitError> {
+    /// Messages of ours that are not on the stream yet, as every reader would find them there.
+    pub(crate) fn unsent(opened: Vec<Opened>) -> Self {
+        Self { first: 0, last: 0, opened }
+    }
+
+    /// Its events.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.opened.iter().map(|opened| opened.event.clone()).collect()
+    }
+
+    /// Whether subjects and signatures are good. Returns the digest of the draft that the authority signed.
+    pub(crate) fn genuine(&self, registry: &RegistryId) -> Result<Digest, AdmitError> {
         let hash = draft_hash(self.opened.iter().map(|o| (o.subject.as_str(), o.draft.as_slice())));
         for opened in &self.opened {
-            if opened.subject.namespace() != facts.registry().namespace {
+            if opened.subject.namespace() != registry.namespace {
                 return Err(AdmitError::Namespace { found: opened.subject.as_str().to_string() });
             }
             if let Some(token) = &opened.event.token {
@@ -250,10 +262,19 @@ impl Complete {
             }
         }
         let last = self.opened.last().ok_or(Violation::Incomplete)?;
-        let command = last.event.command.clone();
+        let command = &last.event.command;
         let unsigned = AdmitError::Signature { public_key: command.authority };
         let signature = last.authority_signature.ok_or_else(|| unsigned.clone())?;
         command.authority.verify(&authority_message(&hash), &signature).map_err(|_| unsigned)?;
+        Ok(hash)
+    }
+
+    fn check(self, facts: &mut Facts) -> Result<Admitted, AdmitError> {
+        let hash = self.genuine(facts.registry())?;
+        let command = match self.opened.last() {
+            Some(last) => last.event.command.clone(),
+            None => return Err(Violation::Incomplete.into()),
+        };
         let events: Vec<Event> = self.opened.into_iter().map(|opened| opened.event).collect();
         let changed = rules::judge(facts, &events)?;
         let recorded = Recorded {

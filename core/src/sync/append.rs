@@ -11,6 +11,7 @@ use crate::admission::{Anomaly, Assembler, Group};
 use crate::digest::Digest;
 use crate::journal::{Hold, Progress};
 use crate::registry::{EntityId, Facts, Lookup, Recorded};
+use crate::rules::Reason;
 use crate::stream::SERVER_FLOOR;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -74,7 +75,11 @@ impl Machine {
                 break;
             }
             pass.after = work.pending.position;
-            match work.check(&mut pass.facts, skip) {
+            let verdict = match self.genuine(&work, pass.refold) {
+                Ok(()) => work.check(&mut pass.facts, skip),
+                Err(reason) => Ok(Verdict::Hold(reason)),
+            };
+            match verdict {
                 Ok(Verdict::Stands { facts_hash, changed }) => {
                     if facts_hash != work.pending.facts_hash {
                         pass.rechecked.push((work.pending.context.command_id, facts_hash));
@@ -111,6 +116,19 @@ impl Machine {
             return self.redecide(redecide);
         }
         self.send(pass, moment)
+    }
+
+    /// Signatures cost more than all the rest: each command's are looked at once, before it is sent for the first time.
+    fn genuine(&mut self, work: &Work, refold: bool) -> Result<(), Reason> {
+        let hash = work.pending.draft_hash;
+        match self.verified.get(&hash) {
+            Some(known) => return known.clone(),
+            None if refold => return Ok(()),
+            None => {}
+        }
+        let verdict = work.genuine(&self.registry);
+        self.verified.insert(hash, verdict.clone());
+        verdict
     }
 
     pub(super) fn persist_pass(&mut self, pass: Pass) -> Vec<Output> {

@@ -1,9 +1,10 @@
 //! Checking a pending command again: deciding it anew is the only rule there is.
 
+use crate::admission::Complete;
 use crate::command::decide;
 use crate::context::RegistryId;
 use crate::digest::Digest;
-use crate::envelope;
+use crate::envelope::{self, Opened};
 use crate::event::Event;
 use crate::journal::Pending;
 use crate::registry::{EntityId, Facts, Lookup, Missing};
@@ -16,7 +17,8 @@ use alloc::vec::Vec;
 #[derive(Clone, Debug)]
 pub(super) struct Work {
     pub(super) pending: Pending,
-    pub(super) events: Vec<Event>,
+    complete: Complete,
+    events: Vec<Event>,
     decision_scope: Vec<Lookup>,
     event_scope: Vec<Lookup>,
 }
@@ -34,19 +36,29 @@ impl Work {
     /// Reads a pending command. A journal whose messages cannot be read any more gives no events, and so is held.
     pub(super) fn new(pending: Pending, registry: &RegistryId) -> Self {
         let decision_scope = pending.command.scope(&pending.context, registry);
-        let opened: Result<Vec<Event>, _> = pending
+        let opened: Result<Vec<Opened>, _> = pending
             .envelopes
             .iter()
-            .map(|e| envelope::decode(e.subject.as_str(), &e.headers, &e.payload).map(|opened| opened.event))
+            .map(|e| envelope::decode(e.subject.as_str(), &e.headers, &e.payload))
             .collect();
-        let events = opened.unwrap_or_default();
-        let event_scope = events.iter().flat_map(rules::scope_of).collect();
-        Self { pending, events, decision_scope, event_scope }
+        let complete = Complete::unsent(opened.unwrap_or_default());
+        let (events, event_scope) = (complete.events(), complete.scope());
+        Self { pending, complete, events, decision_scope, event_scope }
     }
 
     /// What checking it asks of the registry.
     pub(super) fn scopes(&self) -> impl Iterator<Item = &Lookup> {
         self.decision_scope.iter().chain(&self.event_scope)
+    }
+
+    /// Whether its messages are those that were decided and signed: what no reader would admit must not be confirmed here.
+    pub(super) fn genuine(&self, registry: &RegistryId) -> Result<(), Reason> {
+        let damaged = |text: &str| Reason { code: "journal-damaged".to_string(), text: text.to_string() };
+        match self.complete.genuine(registry) {
+            Ok(hash) if hash == self.pending.draft_hash => Ok(()),
+            Ok(_) => Err(damaged("its messages are not those that were decided: make it anew")),
+            Err(error) => Err(damaged(&error.to_string())),
+        }
     }
 
     /// Checks it on the state before it and, where it stands, folds it in.
