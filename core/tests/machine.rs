@@ -1,0 +1,258 @@
+//! The machine against odd answers, over a journal in memory.
+
+mod lab;
+
+use cim_keys_core::command::Command;
+use cim_keys_core::context::Context;
+use cim_keys_core::journal::{Hold, Pending, Progress, StreamIdentity};
+use cim_keys_core::registry::Facts;
+use cim_keys_core::rules::Reason;
+use cim_keys_core::stream::keys_events_stream_config;
+use cim_keys_core::sync::{
+    Input, Machine, Moment, Output, Persist, Persisted, Read, Reply, Send, Status, StreamInfo,
+};
+use lab::*;
+
+const NOW: Moment = Moment { millis: 0, random: [7; 16] };
+
+struct Desk {
+    lab: Lab,
+    app: (cim_keys_core::nkey::PublicKey, cim_keys_core::nkey::PublicKey),
+    pending: Vec<Pending>,
+    held: Vec<Hold>,
+    persisted: Vec<Persist>,
+    stale: bool,
+    machine: Machine,
+}
+
+impl Desk {
+    /// A founded registry with an account, read up to its end.
+    fn new() -> Self {
+        let mut lab = Lab::founded();
+        let app = lab.account("APP");
+        let progress = Progress {
+            stream: Some(StreamIdentity { name: "KEYS_EVENTS".into(), created: "then".into() }),
+            head: lab.sequence,
+            head_digest: lab.stream.last().map(|message| message.digest()),
+            ..Progress::default()
+        };
+        let machine = Machine::new(lab.registry.id().clone(), progress);
+        Self { lab, app, pending: vec![], held: vec![], persisted: vec![], stale: false, machine }
+    }
+
+    /// Writes a command into the journal.
+    fn write(&mut self, command: Command, context: Context) {
+        let facts: Facts = self.lab.facts(&command, &context);
+        let decision = self.lab.decide(&command, &context).unwrap();
+        let facts_hash = facts.hash();
+        let position = self.pending.len() as u64 + 1;
+        let (draft_hash, envelopes) = (decision.draft_hash, decision.envelopes);
+        self.pending.push(Pending { position, command, context, facts_hash, draft_hash, envelopes });
+    }
+
+    fn user(&mut self, name: &str) {
+        let keys = self.lab.draw(&[cim_keys_core::nkey::Kind::User]);
+        let context = self.lab.context(self.app.1, keys);
+        self.write(create_user(self.app.0, name), context);
+    }
+
+    /// Hands something in and answers for the store, until the stream is asked or something is waited for.
+    fn hand_in(&mut self, input: Input) -> Vec<Output> {
+        let mut outputs = self.machine.handle(input, NOW);
+        for _ in 0..100 {
+            let Some(answer) = outputs.iter().find_map(|output| self.answer(output)) else { return outputs };
+            outputs = self.machine.handle(answer, NOW);
+        }
+        panic!("the store is asked again and again");
+    }
+
+    fn answer(&mut self, output: &Output) -> Option<Input> {
+        Some(match output {
+            Output::LoadFacts { scopes } => {
+                Input::Facts { facts: self.lab.registry.facts(scopes, false), own: Vec::new() }
+            }
+            Output::Load { after, .. } => {
+                let commands = self.pending.iter().filter(|p| p.position > *after).cloned().collect();
+                Input::Loaded { commands, more: false, held_revocations: Vec::new(), revision: 1 }
+            }
+            Output::Persist(_) if self.stale => Input::Persisted(Persisted::Stale),
+            Output::Persist(persist) => {
+                for entity in &persist.entities {
+                    self.lab.registry.put(entity.clone());
+                }
+                let gone = |p: &Pending| {
+                    let id = p.context.command_id;
+                    persist.confirmed.iter().any(|(c, _)| *c == id)
+                        || persist.held.iter().any(|h| h.command_id == id)
+                };
+                self.pending.retain(|pending| !gone(pending));
+                self.held.extend(persist.held.iter().cloned());
+                self.persisted.push((**persist).clone());
+                Input::Persisted(Persisted::Ok)
+            }
+            _ => return None,
+        })
+    }
+
+    /// Answers a read with what the stream has behind it.
+    fn read(&self, outputs: &[Output]) -> Input {
+        let Some(after) = asked(outputs) else { panic!("no read in {outputs:?}") };
+        let messages = self.lab.stream.iter().filter(|m| m.sequence > after).cloned().collect();
+        Input::Read(Read { info: self.info(self.lab.sequence), messages })
+    }
+
+    fn info(&self, last: u64) -> StreamInfo {
+        StreamInfo {
+            identity: StreamIdentity { name: "KEYS_EVENTS".into(), created: "then".into() },
+            config: keys_events_stream_config(&self.lab.registry.id().namespace),
+            first: 1,
+            last,
+            server: Some((2, 15, 1)),
+        }
+    }
+
+    /// Ticks until something is sent.
+    fn sent(&mut self) -> Send {
+        let outputs = self.hand_in(Input::Tick);
+        let read = self.read(&outputs);
+        let outputs = self.hand_in(read);
+        send(&outputs).unwrap_or_else(|| panic!("nothing is sent: {outputs:?}"))
+    }
+}
+
+fn asked(outputs: &[Output]) -> Option<u64> {
+    outputs.iter().find_map(|output| match output {
+        Output::ReadFrom { after, .. } => Some(*after),
+        _ => None,
+    })
+}
+
+fn send(outputs: &[Output]) -> Option<Send> {
+    outputs.iter().find_map(|output| match output {
+        Output::Send(send) => Some(send.clone()),
+        _ => None,
+    })
+}
+
+fn reasons(outputs: &[Output]) -> Vec<(bool, &Reason)> {
+    let mut found = Vec::new();
+    for output in outputs {
+        match output {
+            Output::Report(Status::Blocked { reason }) => found.push((true, reason)),
+            Output::Report(Status::Waiting { reason }) => found.push((false, reason)),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn a_follower_that_is_behind_is_waited_for() {
+    let mut desk = Desk::new();
+    let head = desk.lab.sequence;
+    // Nothing at all, on the first read.
+    desk.hand_in(Input::Tick);
+    let outputs = desk.hand_in(Input::Read(Read { info: desk.info(head), messages: Vec::new() }));
+    assert!(
+        matches!(&reasons(&outputs)[..], [(false, reason)] if reason.code == "read-behind"),
+        "{outputs:?}"
+    );
+    // The message at head, and not what follows.
+    desk.hand_in(Input::Tick);
+    let messages = desk.lab.stream.last().cloned().into_iter().collect();
+    let outputs = desk.hand_in(Input::Read(Read { info: desk.info(head + 2), messages }));
+    assert!(
+        matches!(&reasons(&outputs)[..], [(false, reason)] if reason.code == "read-behind"),
+        "{outputs:?}"
+    );
+    // What the leader has no more is lost, and a person must know.
+    desk.hand_in(Input::Tick);
+    let info = StreamInfo { first: head + 2, ..desk.info(head + 2) };
+    let outputs = desk.hand_in(Input::Read(Read { info, messages: Vec::new() }));
+    assert!(
+        matches!(&reasons(&outputs)[..], [(true, reason)] if reason.code == "history-missing"),
+        "{outputs:?}"
+    );
+}
+
+#[test]
+fn a_journal_that_somebody_else_moved_is_read_again_and_not_asked_for_ever() {
+    // Given a pass over the journal that is due, when the journal's head is another's by then,
+    let mut desk = Desk::new();
+    let progress = Progress { recheck_due: true, ..desk.machine.progress().clone() };
+    desk.machine = Machine::new(desk.lab.registry.id().clone(), progress);
+    desk.user("alice");
+    desk.stale = true;
+    let outputs = desk.hand_in(Input::Tick);
+    let read = desk.read(&outputs);
+    // then the stream is read again, which shows how far it is.
+    let outputs = desk.hand_in(read);
+    assert!(asked(&outputs).is_some(), "{outputs:?}");
+}
+
+#[test]
+fn only_the_command_that_is_too_large_is_held() {
+    let mut desk = Desk::new();
+    for name in ["alice", "bob", "carol"] {
+        desk.user(name);
+    }
+    let large = desk.pending[1].context.command_id;
+    for _ in 0..20 {
+        if desk.pending.is_empty() {
+            break;
+        }
+        let sending = desk.sent();
+        let has_it = sending.messages.iter().any(|m| {
+            desk.pending.iter().any(|p| p.context.command_id == large && p.envelopes[0].payload == m.payload)
+        });
+        let reply = if has_it {
+            Reply::Error { code: 10054 }
+        } else {
+            for message in &sending.messages {
+                desk.lab.sequence += 1;
+                desk.lab.stream.push(cim_keys_core::admission::StoredMessage {
+                    sequence: desk.lab.sequence,
+                    subject: message.subject.clone(),
+                    headers: message.headers.clone(),
+                    payload: message.payload.clone(),
+                });
+            }
+            Reply::Ack { stream: "KEYS_EVENTS".into(), sequence: desk.lab.sequence, duplicate: false }
+        };
+        let mut outputs = desk.hand_in(Input::Reply(reply));
+        // Each round begins from rest.
+        while asked(&outputs).is_some() || send(&outputs).is_some() {
+            outputs = desk.hand_in(Input::Disconnected);
+        }
+    }
+    let held: Vec<_> = desk.held.iter().map(|hold| hold.command_id).collect();
+    assert_eq!(held, [large]);
+    assert!(desk.pending.is_empty());
+}
+
+#[test]
+fn what_no_reader_would_admit_is_never_sent() {
+    // A signature of somebody else's, or bytes that are not those of the draft.
+    let swaps: [fn(&mut Desk); 2] = [
+        |desk| {
+            let other = desk.pending[1].envelopes[0].payload.clone();
+            let text = String::from_utf8(desk.pending[0].envelopes[0].payload.clone()).unwrap();
+            let other = String::from_utf8(other).unwrap();
+            let (head, _) = text.rsplit_once("\"signatures\":\"").unwrap();
+            let (_, tail) = other.rsplit_once("\"signatures\":\"").unwrap();
+            desk.pending[0].envelopes[0].payload = format!("{head}\"signatures\":\"{tail}").into_bytes();
+        },
+        |desk| desk.pending[0].envelopes = desk.pending[1].envelopes.clone(),
+    ];
+    for swap in swaps {
+        let mut desk = Desk::new();
+        desk.user("alice");
+        desk.user("bob");
+        desk.pending[1].position = 2;
+        swap(&mut desk);
+        let damaged = desk.pending[0].context.command_id;
+        let sending = desk.sent();
+        assert_eq!(desk.held.iter().map(|hold| hold.command_id).collect::<Vec<_>>(), [damaged]);
+        assert_eq!(sending.messages.len(), 1, "the others go on");
+    }
+}
