@@ -256,3 +256,21 @@ fn what_no_reader_would_admit_is_never_sent() {
         assert_eq!(sending.messages.len(), 1, "the others go on");
     }
 }
+
+#[test]
+fn what_is_recorded_of_a_command_is_what_its_events_say() {
+    // Given a journal whose version writes commands otherwise than the one that made the events,
+    let mut desk = Desk::new();
+    desk.user("alice");
+    let said = desk.pending[0].command.hash();
+    if let Command::CreateUser { expires, .. } = &mut desk.pending[0].command {
+        *expires = 4_000_000_000;
+    }
+    assert_ne!(desk.pending[0].command.hash(), said);
+    // when it is confirmed, then every reader's record and ours are one.
+    desk.sent();
+    let sequence = desk.lab.sequence + 1;
+    desk.hand_in(Input::Reply(Reply::Ack { stream: "KEYS_EVENTS".into(), sequence, duplicate: false }));
+    let recorded: Vec<_> = desk.persisted.iter().flat_map(|persist| &persist.recorded).collect();
+    assert_eq!(recorded.iter().map(|recorded| recorded.command_hash).collect::<Vec<_>>(), [said]);
+}

@@ -258,7 +258,7 @@ impl Machine {
             persist.recorded.push(Recorded {
                 command_id: context.command_id,
                 attempt: context.attempt,
-                command_hash: work.pending.command.hash(),
+                command_hash: work.command_hash(),
                 draft_hash: work.pending.draft_hash,
                 authority: context.authority,
                 first,

@@ -32,6 +32,8 @@ use uuid::Uuid;
 /// * An acknowledgement with the sequence expected confirms; any other answer, or none, has one consequence: catch up.
 /// * A retry never goes out before a catch-up, and carries the same bytes.
 /// * [`Persisted::Stale`] means: load and decide again. [`Persisted::Failed`] blocks.
+/// * Blocked as `journal-moved`, a machine is done: make a new one from what the journal says. (So it is when the answer to a
+///   [`Output::Persist`] that was written got lost in an [`Input::Disconnected`].)
 /// * After [`Output::Drop`] nothing that was queued in the old connection may be sent any more.
 /// * Time and randomness come in with each input. The machine keeps no secret.
 #[derive(Debug)]

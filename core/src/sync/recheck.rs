@@ -46,6 +46,12 @@ impl Work {
         Self { pending, complete, events, decision_scope, event_scope }
     }
 
+    /// The command's digest as its own events say it, and so as every reader records it.
+    pub(super) fn command_hash(&self) -> Digest {
+        let said = self.events.first().map(|event| event.command.hash);
+        said.unwrap_or_else(|| self.pending.command.hash())
+    }
+
     /// What checking it asks of the registry.
     pub(super) fn scopes(&self) -> impl Iterator<Item = &Lookup> {
         self.decision_scope.iter().chain(&self.event_scope)
