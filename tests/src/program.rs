@@ -1,7 +1,9 @@
 //! The `cim-keys` program itself, run as a person runs it.
 
 use crate::tools::workspace_root;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -69,9 +71,51 @@ impl Person {
     ///
     /// # Panics
     /// When it cannot be started.
-    pub fn start(&self, words: &[&str]) -> Child {
+    pub fn start(&self, words: &[&str]) -> Running {
         let mut command = self.command(words);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Running(Some(child.expect("the program starts")))
+    }
+}
+
+/// A run that goes on. Dropping it ends it in order, so that it ends what it has started.
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// The first line on stdout; empty when it ends without one.
+    ///
+    /// # Panics
+    /// When stdout cannot be read.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        let stdout = self.0.as_mut().and_then(|child| child.stdout.as_mut());
+        BufReader::new(stdout.expect("its stdout")).read_line(&mut line).expect("text");
+        line
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(child) = &self.0 {
+            // Not waited for yet, so the number is still its own.
+            let _ = kill_process(Pid::from_child(child), signal);
+        }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When its output cannot be read.
+    pub fn end(mut self) -> Said {
+        said(self.0.take().expect("it runs").wait_with_output().expect("its output"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.signal(Signal::TERM);
+        if let Some(mut child) = self.0.take() {
+            let _ = child.wait();
+        }
     }
 }
 

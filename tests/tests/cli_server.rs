@@ -1,6 +1,6 @@
 //! The verbs that talk to a server, as a person types them.
 
-use cim_keys_tests::program::{Person, said};
+use cim_keys_tests::program::{Person, Running, said};
 use cim_keys_tests::proxy::Proxy;
 use cim_keys_tests::server::{NatsServer, Setup};
 use cim_keys_tests::tools::Version;
@@ -9,25 +9,18 @@ use cim_keys_tests::wire::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::process::Child;
 use std::time::{Duration, Instant};
 
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
-}
-
 /// Starts `up` and gives the line that it prints when it is ready.
-fn up(person: &Person) -> (Child, Value) {
+fn up(person: &Person) -> (Running, Value) {
     let server = Version::Newest.binary();
     let words = ["up", "--data", "system", "--output", "json", "--nats-server", server.to_str().unwrap()];
-    let mut child = person.start(&words);
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let mut running = person.start(&words);
+    let line = running.line();
     if line.is_empty() {
-        panic!("{:?}", said(child.wait_with_output().unwrap()));
+        panic!("{:?}", running.end());
     }
-    (child, serde_json::from_str(&line).unwrap())
+    (running, serde_json::from_str(&line).unwrap())
 }
 
 /// A registry with an account and a user, on no stream.
@@ -119,13 +112,13 @@ fn up_stays_until_it_is_told_to_stop_and_others_work_with_it() {
     let listed = person.run(&["--data", "system", "list", "accounts", "--output", "json"]);
     assert!(!listed.stdout.contains("NOT ENFORCED"), "{listed:?}");
 
-    signal(&child, Signal::INT);
-    let ended = said(child.wait_with_output().unwrap());
+    child.signal(Signal::INT);
+    let ended = child.end();
     assert_eq!(ended.status, Some(0), "{ended:?}");
     let (child, more) = up(&person);
     assert_eq!(more["events_published"], more["events_read_back"]);
-    signal(&child, Signal::TERM);
-    assert_eq!(said(child.wait_with_output().unwrap()).status, Some(0));
+    child.signal(Signal::TERM);
+    assert_eq!(child.end().status, Some(0));
 }
 
 #[test]
@@ -137,20 +130,20 @@ fn up_notices_when_its_server_dies_and_can_be_killed_itself() {
         Pid::from_raw(text.trim().parse().unwrap()).unwrap()
     };
     kill_process(pid(), Signal::KILL).unwrap();
-    let ended = said(child.wait_with_output().unwrap());
+    let ended = child.end();
     assert_eq!(ended.status, Some(1));
     assert!(ended.stderr.contains("nats-server ended"), "{ended:?}");
 
-    let (mut child, _) = up(&person);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let (child, _) = up(&person);
+    child.signal(Signal::KILL);
+    child.end();
     // Its server is left over: the next one ends it first.
     let left = pid();
     let (child, _) = up(&person);
     assert_ne!(pid(), left);
     assert!(rustix::process::test_kill_process(left).is_err());
-    signal(&child, Signal::INT);
-    assert_eq!(said(child.wait_with_output().unwrap()).status, Some(0));
+    child.signal(Signal::INT);
+    assert_eq!(child.end().status, Some(0));
 }
 
 #[test]
@@ -200,10 +193,10 @@ fn a_run_killed_before_the_acknowledgement_leaves_each_event_once() {
     let url = proxy.url();
     let words = ["sync", "--server", &url, "--duplicate-window", "1", "--output", "json"];
     let eaten = proxy.eat_answers(1, |subject| subject.starts_with("cowboyai."));
-    let mut child = person.start(&words);
+    let child = person.start(&words);
     eaten.wait(1);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.signal(Signal::KILL);
+    child.end();
     let mut client = Client::connect(server.address()).unwrap();
     let stored =
         wait::until("the events are stored", || Some(event_ids(&mut client)).filter(|ids| ids.len() == 14));

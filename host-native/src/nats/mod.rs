@@ -17,3 +17,5 @@ pub mod role;
 pub mod streams;
 #[cfg(feature = "nats")]
 pub mod target;
+#[cfg(feature = "nats")]
+mod trouble;
