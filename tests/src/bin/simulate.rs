@@ -1,4 +1,4 @@
-//! `simulate --seeds A..B [--bug NAME] [--without FAULT,…] [--trace] [--keep-going]`: plays every seed of the range. One line where all
+//! `simulate --seeds A..B [--bug NAME] [--without FAULT,…] [--trace]`: plays every seed of the range. One line where all
 //! hold; otherwise the trace of the lowest seed that fails, as small as it can be made, and a non-zero exit.
 
 use cim_keys_core::sync::Bug;
@@ -116,7 +116,13 @@ fn play(arguments: &Arguments) -> std::io::Result<bool> {
     let left_out: Vec<&str> =
         scenario.faults.difference(&smallest.faults).map(|fault| fault.name()).collect();
     writeln!(out, "seed {seed} fails; left out as not needed: {}", left_out.join(","))?;
-    writeln!(out, "play it alone: simulate --seeds {seed} --trace")?;
+    let bug =
+        BUGS.iter().find(|(_, bug)| Some(*bug) == arguments.bug).map(|(name, _)| format!(" --bug {name}"));
+    let bug = bug.unwrap_or_default();
+    writeln!(
+        out,
+        "play it alone: simulate --seeds {seed}{bug}; unshortened: simulate --seeds {seed}{bug} --trace"
+    )?;
     Ok(false)
 }
 

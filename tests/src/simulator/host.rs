@@ -163,11 +163,14 @@ impl Host {
         let Some(authority) = authority else { return false };
         // A clock that went back must not make the revocation earlier than it was promised.
         let now = Timestamp::from_millis(self.wall(now)).unwrap_or(old.now).max(old.now);
-        // An id that was admitted is used up: what is still wanted gets a new one.
+        // An id that was admitted is used up: what is still wanted gets a new one. The attempts count on, or it would
+        // take a revocation that is too early for the one it wants.
         let used_up = self.store.registry().commands().any(|recorded| recorded.command_id == id);
         if used_up {
             let fresh = self.context(0, authority, Vec::new());
-            let context = Context { now, causation_id: id, correlation_id: old.correlation_id, ..fresh };
+            let attempt = old.attempt + 1;
+            let context =
+                Context { now, attempt, causation_id: id, correlation_id: old.correlation_id, ..fresh };
             return self.commit(command, context, Some(id)).is_ok();
         }
         let context = Context { now, attempt: old.attempt + 1, authority, ..old };
