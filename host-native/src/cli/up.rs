@@ -113,7 +113,7 @@ fn text(ready: &Ready, globals: &Globals, once: bool) -> String {
     let data = shell_word(&ready.data_dir);
     let again =
         globals.identity_given().map(|file| format!(" --identity {}", shell_word(file))).unwrap_or_default();
-    let ours = format!("cim-keys --data {data}{again}");
+    let ours = format!("{} --data {data}{again}", shell_word(&own_name()));
     let natscli = format!("XDG_CONFIG_HOME={data} nats");
     out.push_str(&format!(
         "\nwhat to type next, in another terminal:\n\
@@ -126,4 +126,12 @@ fn text(ready: &Ready, globals: &Globals, once: bool) -> String {
          \nCtrl-C ends it.\n"
     ));
     out
+}
+
+/// How to call this program: by its name where the shell finds it so, else by its whole path.
+fn own_name() -> PathBuf {
+    let Ok(own) = std::env::current_exe() else { return "cim-keys".into() };
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders).any(|folder| folder.join("cim-keys") == own);
+    if found { "cim-keys".into() } else { own }
 }
