@@ -27,7 +27,7 @@ pub use limits::{AccountLimits, JetStreamLimits};
 pub use operator::Operator;
 pub use permissions::{PermissionList, Permissions, ResponsePermission, TimeRange, UserRights};
 pub use sharing::{Export, Import, ResponseType, Sampling, ServiceLatency, ShareKind};
-pub use token::{MAX_TOKEN_BYTES, Token, TokenId, TokenIdError, Unsigned};
+pub use token::{IssuerError, MAX_TOKEN_BYTES, Token, TokenId, TokenIdError, Unsigned};
 pub use user::{Grant, User};
 pub use validate::{validate, validate_user};
 pub use wire::Unknown;

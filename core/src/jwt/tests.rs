@@ -397,6 +397,16 @@ fn size_and_depth_are_bounded() {
 }
 
 #[test]
+fn only_the_issuer_signs() {
+    let unsigned = encode(&user_claims(own(UserRights::default()))).unwrap();
+    let token = unsigned.clone().sign(&pair(Kind::Account, 2)).unwrap();
+    assert_eq!(Token::parse(token.as_str()).as_ref(), Ok(&token));
+    let other = pair(Kind::Account, 9);
+    let (expected, found) = (unsigned.claims().issuer, other.public_key());
+    assert_eq!(unsigned.sign(&other), Err(IssuerError::Other { expected, found }));
+}
+
+#[test]
 fn signatures_are_verified() {
     let unsigned = encode(&user_claims(own(UserRights::default()))).unwrap();
     let bytes = unsigned.as_str().as_bytes();

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::DecodeError;
 use super::claims::{self, Claims};
-use crate::nkey::{Signature, SignatureError};
+use crate::nkey::{KeyPair, PublicKey, SignError, Signature, SignatureError};
 
 /// `{"typ":"JWT","alg":"ed25519-nkey"}`, the only header there is.
 const HEADER: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJlZDI1NTE5LW5rZXkifQ";
@@ -121,9 +121,8 @@ impl Unsigned {
 
     /// The token with this payload.
     pub(super) fn of_payload(payload: &str) -> Result<Self, DecodeError> {
-        let mut text = String::from(HEADER);
-        text.push('.');
-        text.push_str(&Base64UrlUnpadded::encode_string(payload.as_bytes()));
+        let payload_text = Base64UrlUnpadded::encode_string(payload.as_bytes());
+        let text = [HEADER, ".", &payload_text].concat();
         check_size(text.len().saturating_add(SIGNATURE_BYTES))?;
         let (claims, jti) = claims::decode(payload)?;
         Ok(Self(Arc::new(Content { text, jti, claims })))
@@ -159,14 +158,32 @@ impl Unsigned {
         &self.0.claims
     }
 
+    /// The whole token, signed with its issuer's key at hand. Nothing is verified: a key pair's halves belong together,
+    /// so what it signs holds.
+    ///
+    /// # Errors
+    /// [`IssuerError`]: another key than the issuer that the claims name.
+    pub fn sign(self, issuer: &KeyPair) -> Result<Token, IssuerError> {
+        let (expected, found) = (self.claims().issuer, issuer.public_key());
+        if expected != found {
+            return Err(IssuerError::Other { expected, found });
+        }
+        let signature = issuer.sign(self.as_str().as_bytes())?;
+        Ok(self.signed(signature))
+    }
+
     /// The whole token, if this is its issuer's signature.
     ///
     /// # Errors
     /// [`SignatureError::Mismatch`] if it is not.
     pub fn with_signature(self, signature: Signature) -> Result<Token, SignatureError> {
         self.claims().issuer.verify(self.as_str().as_bytes(), &signature)?;
+        Ok(self.signed(signature))
+    }
+
+    fn signed(self, signature: Signature) -> Token {
         let text = alloc::format!("{}.{signature}", self.as_str());
-        Ok(Token { unsigned: self, signature, text: text.into() })
+        Token { unsigned: self, signature, text: text.into() }
     }
 }
 
@@ -212,7 +229,33 @@ impl<'de> Deserialize<'de> for Unsigned {
     }
 }
 
-/// A whole token whose signature was verified. Cheap to clone.
+/// Why a key does not sign a token.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum IssuerError {
+    /// The claims name another issuer.
+    #[error("the token names {expected} as its issuer, this key is {found}")]
+    Other {
+        /// The issuer of the claims.
+        expected: PublicKey,
+        /// The key that was given.
+        found: PublicKey,
+    },
+    /// The key cannot sign.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+impl IssuerError {
+    /// A stable name for this error.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Other { .. } => "issuer.other",
+            Self::Sign(error) => error.code(),
+        }
+    }
+}
+
+/// A whole token whose signature holds: it was verified, or made with the issuer's key. Cheap to clone.
 ///
 /// Some tokens are secrets by themselves (a bearer user's): `Debug` shows the id only.
 #[derive(Clone, PartialEq, Eq)]

@@ -51,7 +51,8 @@ exports! {
         let token = Token::from_str(&text)?;
         (token.id(), token.signature(), shown(Token::parse(&text)?.claims()))
     }
-    jwt_sign(unsigned: Unsigned, signature: Signature) { unsigned.with_signature(signature)? }
+    jwt_sign(unsigned: Unsigned, seed: String) { unsigned.sign(&KeyPair::from_seed(&seed)?)? }
+    jwt_with_signature(unsigned: Unsigned, signature: Signature) { unsigned.with_signature(signature)? }
     jwt_token_id(text: String) { TokenId::from_bytes(*TokenId::from_str(&text)?.as_bytes()) }
     jwt_validate(unsigned: Unsigned) { jwt::validate(unsigned.claims())? }
     jwt_validate_user(user: Unsigned, account: Unsigned, strict: bool) {
