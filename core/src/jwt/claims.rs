@@ -18,6 +18,8 @@ use super::{ClaimsError, DecodeError, Rule};
 use crate::nkey::{Kind, PublicKey};
 
 const VERSION: i64 = 2;
+/// Room that most payloads do with.
+const USUAL_BYTES: usize = 1024;
 
 /// What a token says: about whom, by whom, for how long, and the body.
 ///
@@ -112,7 +114,7 @@ pub fn encode(claims: &Claims) -> Result<Unsigned, ClaimsError> {
         return Err(ClaimsError::member("nats", Rule::LockedOut));
     }
     let claims = sorted(claims);
-    let mut payload = String::new();
+    let mut payload = String::with_capacity(USUAL_BYTES);
     write(&claims, Some(&jti(&claims)), &mut payload);
     // Read back, so that what is handed on is what everybody else will read.
     Ok(Unsigned::of_payload(&payload)?)
@@ -125,7 +127,7 @@ pub(super) fn decode(payload: &str) -> Result<(Claims, String), DecodeError> {
 
 /// base32(SHA-512/256) of the standard claims without `jti` and `nats` (`nats-identity` §4).
 pub(super) fn jti(claims: &Claims) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(USUAL_BYTES);
     let mut object = Object::open(&mut text);
     put_head(claims, &mut object);
     put_tail(claims, &mut object);
