@@ -1,5 +1,6 @@
 //! Shared test tools: real servers, proxies, the simulator.
 
+pub mod bench;
 pub mod identities;
 pub mod operations;
 pub mod pipeline;

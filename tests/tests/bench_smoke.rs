@@ -1,0 +1,33 @@
+//! The benchmark runs to its end with tiny counts and says what it promises. How fast anything is does not count here.
+
+use cim_keys_tests::bench::{Plan, run};
+
+const RATIOS: [&str; 4] = [
+    "mint_vs_nkeys_crate_1core",
+    "commit_vs_fdatasync",
+    "append_vs_async_nats",
+    "append_sync_always_vs_async_nats",
+];
+
+#[test]
+fn the_report_has_every_ratio_and_what_it_comes_from() {
+    let plan = Plan { mints: 2, commits: 2, rounds: 2, events: 20, append_rounds: 1 };
+    let mut told = Vec::new();
+    let report = run(plan, |what| told.push(what.to_owned()));
+    assert!(told.len() >= 4, "{told:?}");
+    let json = report.to_json();
+    assert_eq!(json["ratios"].as_object().unwrap().len(), RATIOS.len());
+    for name in RATIOS {
+        assert!(json["ratios"][name].as_f64().unwrap() > 0.0, "{json}");
+        let raw = json["raw"][name].as_object().unwrap();
+        let rates: Vec<f64> = raw
+            .iter()
+            .filter(|(key, _)| key.ends_with("_per_second"))
+            .filter_map(|(_, v)| v.as_f64())
+            .collect();
+        assert!(rates.len() == 2 && rates.iter().all(|rate| *rate > 0.0), "{json}");
+        assert!(report.to_string().contains(name));
+    }
+    assert!(json["raw"]["append_vs_async_nats"]["events"].as_u64().unwrap() >= 20);
+    assert!(json["raw"]["commit_vs_fdatasync"]["bytes"].as_u64().unwrap() > 1000);
+}
