@@ -8,7 +8,7 @@ use cim_keys_core::command::{self, Command};
 use cim_keys_core::context::Context;
 use cim_keys_core::journal::State;
 use cim_keys_core::nkey::Kind;
-use cim_keys_core::registry::{Entity, EntityId, Facts};
+use cim_keys_core::registry::{Entity, EntityId, Facts, Lookup};
 use cim_keys_core::time::Timestamp;
 use uuid::Uuid;
 
@@ -18,7 +18,8 @@ const ATTEMPTS: u32 = 20;
 impl Host {
     /// Decides a held revocation anew: the same command and id, the next attempt, a new time and so new event ids. It goes
     /// to the end of the journal as pending. Where it is in force already, with at least the time of the first attempt, it
-    /// is settled. False where it stays held.
+    /// is settled. An id under which a command was admitted is used up: what is still wanted gets a new one, caused by the
+    /// old, which is settled then. False where it stays held.
     ///
     /// # Errors
     /// The store or a key cannot be used. Nothing has changed then.
@@ -31,13 +32,20 @@ impl Host {
             if !promised.command.is_revocation() {
                 return Ok(false);
             }
+            let (admitted, _) = self.store.facts(&[Lookup::Command(command_id)], true)?;
+            let used_up = admitted.command(command_id).is_ok_and(|recorded| recorded.is_some());
             let request = Request::new(promised.command);
-            let context = Context {
+            let mut context = Context {
                 now: self.later_than(promised.context.now)?,
+                // Counts on under a new id as well: a first attempt would not raise an earlier revocation.
                 attempt: promised.context.attempt.saturating_add(1),
                 authority: self.authority(&request)?,
                 ..promised.context
             };
+            if used_up {
+                context.command_id = self.ambient.command_id()?;
+                context.causation_id = command_id;
+            }
             let scope = request.command.scope(&context, self.store.registry_id()?);
             let (facts, revision) = self.store.facts(&scope, true)?;
             if in_force(&facts, &request.command, promised.revoked_at) {
@@ -56,7 +64,14 @@ impl Host {
                 hand_out: None,
                 decision: &decision,
             };
-            match self.store.replace(revision, &entry)? {
+            let written = if used_up {
+                self.store.commit(revision, &entry)?
+            } else {
+                self.store.replace(revision, &entry)?
+            };
+            match written {
+                // A crash before this leaves a held command that is in force: it is settled next time.
+                Committed::At { .. } if used_up => return Ok(self.store.settle(command_id)?),
                 Committed::At { .. } => return Ok(true),
                 Committed::Stale => {}
             }
