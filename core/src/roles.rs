@@ -2,7 +2,9 @@
 //!
 //! Two accounts, because a server does not check a reply subject against permissions: in one account whoever may read can
 //! make an answer land on the stream. `KEYS` holds the streams and nobody but the steward; `KEYS_EDGE` imports the few
-//! subjects by which everybody else works with them.
+//! subjects by which everybody else works with them. For the same reason nobody of the pipeline is in the system account:
+//! there an answer can be made to land on what purges an account, and in a cluster it does. `KEYS_EDGE` imports the
+//! claims subjects as well.
 
 use crate::jwt::{
     Account, AccountLimits, Export, Import, PermissionList, ResponseType, Scope, ShareKind, SigningKey,
@@ -44,7 +46,7 @@ pub enum PipelineRole {
     Auditor,
     /// In `KEYS_EDGE`, by websocket alone: reads, appends `user.created`.
     Browser,
-    /// In the system account: pushes account JWTs.
+    /// In `KEYS_EDGE`: pushes account JWTs, by subjects imported from the system account.
     Resolver,
 }
 
@@ -68,9 +70,8 @@ impl PipelineRole {
     #[must_use]
     pub fn account(self) -> &'static str {
         match self {
-            Self::Host | Self::Auditor | Self::Browser => EDGE_ACCOUNT,
+            Self::Host | Self::Auditor | Self::Browser | Self::Resolver => EDGE_ACCOUNT,
             Self::Steward => KEYS_ACCOUNT,
-            Self::Resolver => SYSTEM_ACCOUNT,
         }
     }
 
@@ -113,15 +114,7 @@ impl PipelineRole {
                     }
                 }
             }
-            Self::Resolver => publish.extend(
-                [
-                    "$SYS.REQ.CLAIMS.UPDATE",
-                    "$SYS.REQ.CLAIMS.LIST",
-                    "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
-                    "$SYS.REQ.SERVER.PING",
-                ]
-                .map(String::from),
-            ),
+            Self::Resolver => publish.extend(CLAIMS.map(String::from)),
         }
         if matches!(self, Self::Host | Self::Auditor | Self::Browser) {
             publish.extend(reads());
@@ -173,6 +166,14 @@ pub fn inbox(user: &str) -> String {
     format!("_INBOX_{user}")
 }
 
+/// What the resolver asks of servers.
+const CLAIMS: [&str; 4] = [
+    "$SYS.REQ.CLAIMS.UPDATE",
+    "$SYS.REQ.CLAIMS.LIST",
+    "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
+    "$SYS.REQ.SERVER.PING",
+];
+
 /// The subjects that `KEYS` exports and `KEYS_EDGE` imports: exporter's subject, local subject, type, response type.
 fn shared(namespace: &Namespace) -> Vec<(String, String, ShareKind, ResponseType)> {
     let mut rows = Vec::new();
@@ -216,40 +217,54 @@ pub fn keys_account(namespace: &Namespace, steward: PublicKey) -> Account {
     }
 }
 
-/// `KEYS_EDGE`: no JetStream; its roles are host, auditor and browser.
+/// Scoped signing keys of `KEYS_EDGE`, one for each of its roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EdgeKeys {
+    /// Grants the resolver.
+    pub resolver: PublicKey,
+    /// Grants the host.
+    pub host: PublicKey,
+    /// Grants the auditor.
+    pub auditor: PublicKey,
+    /// Grants the browser.
+    pub browser: PublicKey,
+}
+
+/// `KEYS_EDGE`: no JetStream; its roles are host, auditor, browser and resolver. It imports from the accounts `system`
+/// and `keys`.
 #[must_use]
-pub fn edge_account(
-    namespace: &Namespace,
-    keys: PublicKey,
-    host: PublicKey,
-    auditor: PublicKey,
-    browser: PublicKey,
-) -> Account {
+pub fn edge_account(namespace: &Namespace, system: PublicKey, keys: PublicKey, roles: EdgeKeys) -> Account {
     let imports = shared(namespace).into_iter().map(|(subject, local, kind, _)| Import {
         name: subject.clone(),
         // Written only where it differs, as the Go tools do.
         local_subject: if local == subject { String::new() } else { local },
         ..Import::new(kind, keys, subject)
     });
+    let claims = CLAIMS
+        .map(|subject| Import { name: subject.into(), ..Import::new(ShareKind::Service, system, subject) });
     Account {
-        imports: imports.collect(),
+        imports: imports.chain(claims).collect(),
         signing_keys: BTreeMap::from([
-            (host, PipelineRole::Host.scope(namespace)),
-            (auditor, PipelineRole::Auditor.scope(namespace)),
-            (browser, PipelineRole::Browser.scope(namespace)),
+            (roles.resolver, PipelineRole::Resolver.scope(namespace)),
+            (roles.host, PipelineRole::Host.scope(namespace)),
+            (roles.auditor, PipelineRole::Auditor.scope(namespace)),
+            (roles.browser, PipelineRole::Browser.scope(namespace)),
         ]),
         ..Account::default()
     }
 }
 
-/// The system account: a plain signing key for people, a scoped one for the resolver.
+/// The system account: a plain signing key for people; the claims subjects for the edge.
 #[must_use]
-pub fn system_account(namespace: &Namespace, signing: PublicKey, resolver: PublicKey) -> Account {
+pub fn system_account(signing: PublicKey) -> Account {
+    let exports = CLAIMS.map(|subject| Export {
+        name: subject.into(),
+        response_type: ResponseType::Stream,
+        ..Export::new(ShareKind::Service, subject)
+    });
     Account {
-        signing_keys: BTreeMap::from([
-            (signing, SigningKey::Plain),
-            (resolver, PipelineRole::Resolver.scope(namespace)),
-        ]),
+        exports: exports.into(),
+        signing_keys: BTreeMap::from([(signing, SigningKey::Plain)]),
         ..Account::default()
     }
 }

@@ -128,7 +128,7 @@ impl Identities {
             PipelineRole::Auditor => (EDGE, AUDITOR_ROLE),
             PipelineRole::Browser => (EDGE, BROWSER_ROLE),
             PipelineRole::Steward => (KEYS, STEWARD_ROLE),
-            PipelineRole::Resolver => (SYSTEM, RESOLVER_ROLE),
+            PipelineRole::Resolver => (EDGE, RESOLVER_ROLE),
         };
         AccountKeys { account: self.founding[account], signing: self.founding[signing] }
     }

@@ -7,13 +7,13 @@ use crate::event::Fact;
 use crate::jwt::{Account, Body, Operator};
 use crate::nkey::{Kind, PublicKey};
 use crate::registry::{EntityId, Lookup};
-use crate::roles::{self, PipelineRole};
+use crate::roles::{self, EdgeKeys, PipelineRole, edge_account};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// Keys of the founding, in order: operator, its signing key; system account, its signing key, the resolver role's; `KEYS`,
-/// the steward role's; `KEYS_EDGE`, the host, auditor and browser roles'.
+/// Keys of the founding, in order: operator, its signing key; system account, its signing key; the resolver role's of
+/// `KEYS_EDGE`; `KEYS`, the steward role's; `KEYS_EDGE`, the host, auditor and browser roles'.
 pub const KEYS: [Kind; 11] = [
     Kind::Operator,
     Kind::Operator,
@@ -60,15 +60,17 @@ pub(super) fn decide(plan: &mut Plan<'_>, name: &str) -> Result<(), Rejection> {
     generated(plan, operator, &[(signing, None)]);
 
     let [sys, keys_name, edge_name] = NAMES;
-    let account = roles::system_account(&namespace, system_signing, resolver);
+    let account = roles::system_account(system_signing);
     create(plan, system, signing, sys, account)?;
-    generated(plan, system, &[(system_signing, None), (resolver, Some(PipelineRole::Resolver))]);
+    generated(plan, system, &[(system_signing, None)]);
 
     create(plan, keys, signing, keys_name, roles::keys_account(&namespace, steward))?;
     generated(plan, keys, &[(steward, Some(PipelineRole::Steward))]);
 
-    create(plan, edge, signing, edge_name, roles::edge_account(&namespace, keys, host, auditor, browser))?;
+    let roles = EdgeKeys { resolver, host, auditor, browser };
+    create(plan, edge, signing, edge_name, edge_account(&namespace, system, keys, roles))?;
     let edge_keys = [
+        (resolver, Some(PipelineRole::Resolver)),
         (host, Some(PipelineRole::Host)),
         (auditor, Some(PipelineRole::Auditor)),
         (browser, Some(PipelineRole::Browser)),

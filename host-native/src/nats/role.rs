@@ -94,6 +94,15 @@ pub fn is_ours(host: &Host, target: &Target) -> bool {
     account_of(host, target).is_some()
 }
 
+/// Whether the creds of a target are of this role: in its account, and signed by the key that grants it.
+#[must_use]
+pub fn grants(host: &Host, target: &Target, role: PipelineRole) -> bool {
+    let Access::Creds { token, .. } = &*target.access else { return false };
+    account(host, role.account())
+        .and_then(|account| signing_key(&account, role))
+        .is_ok_and(|key| token.claims().issuer == key)
+}
+
 fn signing_key(account: &Account, role: PipelineRole) -> Result<PublicKey, KeyError> {
     let keys = account.token.claims().body.as_account().map(|body| &body.signing_keys);
     let named = |key: &SigningKey| key.scope().is_some_and(|scope| scope.role == role.as_str());

@@ -41,8 +41,13 @@ exports! {
         let [a, b, c, d, e] = keys;
         (
             shown(roles::keys_account(&namespace, a)),
-            shown(roles::edge_account(&namespace, b, c, d, e)),
-            shown(roles::system_account(&namespace, a, b)),
+            shown(roles::edge_account(
+                &namespace,
+                a,
+                b,
+                roles::EdgeKeys { resolver: b, host: c, auditor: d, browser: e },
+            )),
+            shown(roles::system_account(a)),
         )
     }
 

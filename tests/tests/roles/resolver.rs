@@ -1,4 +1,4 @@
-//! The resolver, in the system account: account JWTs go to the server and come back, and nothing else of `$SYS` moves.
+//! The resolver, at the edge of the system account as the hosts are at that of the streams: account JWTs go to the server and come back, and nothing else of `$SYS` moves.
 
 use std::collections::BTreeSet;
 
