@@ -4,6 +4,7 @@
 
 mod allowed;
 mod clients;
+mod cluster;
 mod forbidden;
 mod replies;
 mod resolver;
