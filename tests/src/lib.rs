@@ -1,7 +1,9 @@
 //! Shared test tools: real servers, proxies, the simulator.
 
 pub mod bench;
+pub mod desk;
 pub mod identities;
+pub mod ledger;
 pub mod operations;
 pub mod pipeline;
 pub mod program;

@@ -1,0 +1,129 @@
+//! Acknowledgements are lost, connections are cut, the server is killed, while commands go on coming.
+
+use cim_keys::nats::target::Target;
+use cim_keys::pump::End;
+use cim_keys_core::roles::API_PREFIX;
+use cim_keys_core::stream::KEYS_EVENTS;
+use cim_keys_tests::desk::{Desk, SHORT, STUCK, make_streams};
+use cim_keys_tests::ledger::Ledger;
+use cim_keys_tests::proxy::{Cut, Proxy};
+use cim_keys_tests::server::NatsServer;
+use cim_keys_tests::wait;
+use cim_keys_tests::wire::Client;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+/// Commands that may wait to be published before the writer pauses.
+const AHEAD: u64 = 12;
+
+/// Says that it is over, also when a test fails in between.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Lets one thread write commands and another publish them while `trouble` happens. Gives how many events were
+/// published, when all are.
+fn meanwhile(desk: &Desk, target: &Target, trouble: impl FnOnce(&AtomicU64)) -> u64 {
+    let (over, published) = (AtomicBool::new(false), AtomicU64::new(0));
+    let ended = || over.load(Ordering::SeqCst);
+    thread::scope(|scope| {
+        let over = Over(&over);
+        scope.spawn(|| {
+            let mut last = None;
+            for number in 0.. {
+                wait::until("the publisher keeps up", || (ended() || desk.pending() < AHEAD).then_some(()));
+                if ended() {
+                    return;
+                }
+                // Commands of one event, and of two.
+                match last.take().filter(|_| number % 4 == 3) {
+                    Some(user) => drop(desk.revoke(user)),
+                    None => last = Some(desk.user(&format!("user-{number}"))),
+                }
+            }
+        });
+        scope.spawn(|| {
+            loop {
+                let finished = ended();
+                let run = desk.sync_for(target, None, STUCK);
+                assert_eq!(run.end, End::Drained, "{:?}", run.summary);
+                published.fetch_add(run.summary.published, Ordering::SeqCst);
+                if finished && desk.pending() == 0 {
+                    return;
+                }
+                wait::until("something to publish", || (ended() || desk.pending() > 0).then_some(()));
+            }
+        });
+        trouble(&published);
+        drop(over);
+    });
+    published.into_inner()
+}
+
+fn is_event(subject: &str) -> bool {
+    subject.starts_with("cowboyai.security.keys.")
+}
+
+/// A server with the streams, a proxy before it, and a host that waits a short time for what the proxy loses.
+fn scene() -> (NatsServer, Proxy, Target, Desk) {
+    let server = NatsServer::plain();
+    make_streams(&Target::open(&server.url()), 120);
+    let proxy = Proxy::start(server.address());
+    let target = Target { timeout: SHORT, ..Target::open(&proxy.url()) };
+    (server, proxy, target, Desk::founded())
+}
+
+#[test]
+fn acknowledgements_are_eaten_fifty_times() {
+    let (server, proxy, target, desk) = scene();
+    let published = meanwhile(&desk, &target, |_| {
+        let eaten = proxy.eat_answers(50, is_event);
+        (1..=50).for_each(|count| eaten.wait(count));
+    });
+    let ledger = Ledger::of(&server);
+    assert_eq!(ledger.last(), published);
+    ledger.check(&[&desk]);
+}
+
+#[test]
+fn connections_are_cut_fifty_times_before_and_after_a_publish() {
+    let (server, proxy, target, desk) = scene();
+    let published = meanwhile(&desk, &target, |_| {
+        for _ in 0..25 {
+            for place in [Cut::Before, Cut::After] {
+                proxy.cut(place, 1, is_event).wait(1);
+            }
+        }
+        (0..5).for_each(|_| proxy.cut(Cut::Inside, 1, is_event).wait(1));
+    });
+    let ledger = Ledger::of(&server);
+    assert_eq!(ledger.last(), published);
+    ledger.check(&[&desk]);
+}
+
+#[test]
+fn the_server_is_killed_twenty_times() {
+    let mut server = NatsServer::plain();
+    let target = Target { timeout: SHORT, ..Target::open(&server.url()) };
+    make_streams(&target, 120);
+    let desk = Desk::founded();
+    let last = |server: &NatsServer| -> Option<u64> {
+        let mut client = Client::connect(server.address()).ok()?;
+        let subject = format!("{API_PREFIX}.STREAM.INFO.{KEYS_EVENTS}");
+        client.request(&subject, &[], b"").ok()?.json()["state"]["last_seq"].as_u64()
+    };
+    let published = meanwhile(&desk, &target, |_| {
+        for _ in 0..20 {
+            let before = wait::until("the stream is there", || last(&server));
+            wait::until("more is published", || last(&server).filter(|now| *now > before));
+            server.restart();
+        }
+    });
+    let ledger = Ledger::of(&server);
+    assert_eq!(ledger.last(), published);
+    ledger.check(&[&desk]);
+}
