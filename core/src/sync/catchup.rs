@@ -7,6 +7,7 @@ use crate::admission::{Complete, Group, StoredMessage};
 use crate::journal::{Hold, Own, Progress, State as OwnState};
 use crate::registry::{Entity, EntityId, Facts, Lookup, Recorded};
 use crate::rules::Reason;
+use crate::stream::SERVER_FLOOR;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -86,7 +87,11 @@ impl Machine {
             );
             return Err(named("stream-foreign", text));
         }
-        let differences = self.expected.differences(&info.config);
+        let mut differences = self.expected.differences(&info.config);
+        // A server below the floor cannot have it: reading works, and appending names the server.
+        if info.server.is_some_and(|found| found < SERVER_FLOOR) {
+            differences.retain(|difference| difference.setting != "allow_atomic");
+        }
         if !differences.is_empty() {
             let all: Vec<String> = differences.iter().map(ToString::to_string).collect();
             return Err(named(
