@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cim_keys::ambient::Ambient;
+use cim_keys::ambient::{Ambient, Fixed};
 use cim_keys::error::KeyError;
 use cim_keys::host::{Founding, Host, Outcome, Request};
 use cim_keys::nats::link::Link;
@@ -77,7 +77,7 @@ impl Desk {
     /// When the host refuses.
     pub fn founded() -> Desk {
         let folder = TempDir::new().expect("a temporary folder");
-        let host = open(folder.path(), "one");
+        let host = open(folder.path(), "one", Ambient::system());
         let founding = Founding { name: "TEST".into(), namespace: Namespace::default(), escrow: Vec::new() };
         let founded = host.create_operator(&founding).expect("a registry is founded");
         let account = host.create_account("APP", AccountLimits::default()).expect("an account is created");
@@ -90,6 +90,20 @@ impl Desk {
     /// # Panics
     /// When the files cannot be copied.
     pub fn twin(&self) -> Desk {
+        self.twin_with(Ambient::system())
+    }
+
+    /// A [`twin`](Desk::twin) whose clock is ahead. Its keys are no secret, and the same each time.
+    ///
+    /// # Panics
+    /// When the files cannot be copied.
+    pub fn twin_ahead(&self, ahead: Duration) -> Desk {
+        let ahead = i64::try_from(ahead.as_millis()).expect("a small time");
+        let now = self.host.ambient().now().millis() + ahead;
+        self.twin_with(Ambient::new(Box::new(Fixed::new(now, 1, 1))))
+    }
+
+    fn twin_with(&self, ambient: Ambient) -> Desk {
         let folder = TempDir::new().expect("a temporary folder");
         for name in ["store.db", "store.db-wal", "identity.age"] {
             let from = self.folder.path().join(name);
@@ -97,7 +111,7 @@ impl Desk {
                 fs::copy(&from, folder.path().join(name)).expect("a file is copied");
             }
         }
-        let host = open(folder.path(), "two");
+        let host = open(folder.path(), "two", ambient);
         Desk { folder, host, app: self.app, commands: Mutex::new(self.commands()) }
     }
 
@@ -254,10 +268,10 @@ impl Desk {
     }
 }
 
-fn open(folder: &Path, actor: &str) -> Host {
+fn open(folder: &Path, actor: &str, ambient: Ambient) -> Host {
     let store = Store::create(&folder.join("store.db")).expect("a store");
     let vault = Vault::or_create(&folder.join("identity.age"));
-    Host::new(store, vault, Ambient::system(), actor.parse().expect("an actor"))
+    Host::new(store, vault, ambient, actor.parse().expect("an actor"))
 }
 
 /// The design's streams on a server, made by whoever this target lets in; the duplicate window in seconds.

@@ -30,7 +30,7 @@ pub struct Ledger {
 pub struct Audit {
     /// The registry at the end.
     pub registry: Registry,
-    /// Messages that changed nothing.
+    /// Messages that changed nothing, by sequence.
     pub anomalies: Vec<Anomaly>,
 }
 
@@ -107,6 +107,8 @@ impl Ledger {
                 }
             }
         }
+        // What was unfinished is named when something else comes: later than its place.
+        anomalies.sort_by(|a, b| a.sequences.cmp(&b.sequences));
         Audit { registry, anomalies }
     }
 
@@ -130,7 +132,7 @@ impl Ledger {
     /// * every confirmed command of a desk stands where its journal says, whole, in order and byte for byte, and no event
     ///   of a command that is pending, held or settled counts;
     /// * every admitted command is one of the desks';
-    /// * each desk has read everything, and has at `head` exactly what an auditor makes of the stream.
+    /// * each desk has read everything, and has at `head` exactly what (entities, commands, anomalies) an auditor makes of the stream.
     ///
     /// # Panics
     /// When something does not hold.
@@ -153,7 +155,7 @@ impl Ledger {
                 known.insert(id);
                 self.check_command(desk, id, recorded.get(&id).copied());
             }
-            self.check_state(desk, &audit.registry);
+            self.check_state(desk, &audit);
         }
         let strange: Vec<&Uuid> = recorded.keys().filter(|id| !known.contains(id)).collect();
         assert!(strange.is_empty(), "admitted commands of nobody: {strange:?}");
@@ -178,8 +180,9 @@ impl Ledger {
         }
     }
 
-    fn check_state(&self, desk: &Desk, audited: &Registry) {
-        let store = desk.store();
+    fn check_state(&self, desk: &Desk, audit: &Audit) {
+        let (store, audited) = (desk.store(), &audit.registry);
+        assert_eq!(store.anomalies().expect("a store that works"), audit.anomalies);
         let progress = store.progress().expect("a store that works");
         assert_eq!(progress.head, self.last(), "everything was read");
         assert_eq!(progress.head_digest, self.messages.last().map(StoredMessage::digest));

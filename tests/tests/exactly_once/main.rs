@@ -3,3 +3,5 @@
 
 mod faults;
 mod offline;
+mod streams;
+mod twins;
