@@ -10,6 +10,7 @@ use cim_keys_tests::desk::{Desk, make_streams};
 use cim_keys_tests::ledger::Ledger;
 use cim_keys_tests::server::{NatsServer, Setup};
 use cim_keys_tests::tools::Version;
+use cim_keys_tests::wait;
 use cim_keys_tests::wire::Client;
 use serde_json::{Value, json};
 use std::fs;
@@ -22,9 +23,15 @@ fn wanted() -> StreamConfig {
 fn api(client: &mut Client, tail: &str, body: &Value) -> Value {
     let subject = format!("{API_PREFIX}.STREAM.{tail}.{KEYS_EVENTS}");
     let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer = client.request(&subject, &[], body.as_bytes()).unwrap().json();
-    assert!(answer["error"].is_null(), "{subject}: {answer}");
-    answer
+    wait::until(&subject, || {
+        let answer = client.request(&subject, &[], body.as_bytes()).unwrap().json();
+        // A stream of the same name that was deleted a moment ago may still be on its way from the disk.
+        if answer["error"]["err_code"] == 10049 {
+            return None;
+        }
+        assert!(answer["error"].is_null(), "{subject}: {answer}");
+        Some(answer)
+    })
 }
 
 /// Nothing of the journal has moved, and nothing was sent.
