@@ -40,6 +40,7 @@ struct Armed {
     /// Publishes still to be hit.
     left: usize,
     matches: Matcher,
+    met: Arc<AtomicUsize>,
     count: Arc<AtomicUsize>,
     /// Answers that shall not reach the client, by their inbox.
     inboxes: BTreeSet<String>,
@@ -167,10 +168,17 @@ impl Proxy {
     }
 
     fn arm(&self, deed: Deed, count: usize, matches: Matcher) -> Fault {
-        let hits = Arc::new(AtomicUsize::new(0));
-        let armed = Armed { deed, left: count, matches, count: Arc::clone(&hits), inboxes: BTreeSet::new() };
+        let (met, hits) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let armed = Armed {
+            deed,
+            left: count,
+            matches,
+            met: Arc::clone(&met),
+            count: Arc::clone(&hits),
+            inboxes: BTreeSet::new(),
+        };
         self.shared.state().faults.push(armed);
-        Fault { hits, shared: Arc::clone(&self.shared) }
+        Fault { met, hits, shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -185,6 +193,7 @@ impl Drop for Proxy {
 
 /// A fault that was ordered. Dropping it leaves it in force.
 pub struct Fault {
+    met: Arc<AtomicUsize>,
     hits: Arc<AtomicUsize>,
     shared: Arc<Shared>,
 }
@@ -193,6 +202,12 @@ impl Fault {
     /// How many times it has happened: answers eaten, connections cut.
     pub fn happened(&self) -> usize {
         self.hits.load(Ordering::SeqCst)
+    }
+
+    /// How many publishes it has met so far. No answer to them can arrive any more: it is eaten when it comes, or the
+    /// connection ends before.
+    pub fn met(&self) -> usize {
+        self.met.load(Ordering::SeqCst)
     }
 
     /// Waits until it has happened `count` times in all.
@@ -283,6 +298,7 @@ fn publish_fault(state: &mut State, frame: &Frame) -> Option<(Cut, Arc<AtomicUsi
             continue;
         }
         armed.left -= 1;
+        armed.met.fetch_add(1, Ordering::SeqCst);
         match armed.deed {
             Deed::EatAnswer => armed.inboxes.extend(inbox),
             Deed::Cut(place) => return Some((place, Arc::clone(&armed.count))),

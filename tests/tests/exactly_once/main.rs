@@ -2,6 +2,7 @@
 //! once, each command whole and in order, and every host has the registry that an auditor reads from the beginning.
 
 mod faults;
+mod foreign;
 mod kills;
 mod offline;
 mod streams;
