@@ -232,10 +232,17 @@ impl<'a> Pump<'a> {
     async fn perform(&mut self, output: Output) -> Result<Option<Input>, PumpError> {
         let store = self.host.store();
         Ok(match output {
-            Output::ReadFrom { after, limit } => Some(match self.read(after, limit).await {
-                Ok(read) => Input::Read(read),
-                Err(failure) => Input::ReadFailed(failure),
-            }),
+            Output::ReadFrom { after, limit } => {
+                if self.link.as_ref().is_some_and(Link::is_closed) {
+                    // The machine must know: behind a new connection it looks at the message at `head` again.
+                    self.link = None;
+                    return Ok(Some(Input::Disconnected));
+                }
+                Some(match self.read(after, limit).await {
+                    Ok(read) => Input::Read(read),
+                    Err(failure) => Input::ReadFailed(failure),
+                })
+            }
             Output::LoadFacts { scopes } => {
                 let (facts, own) = store.sync_facts(&scopes)?;
                 Some(Input::Facts { facts, own })
@@ -288,8 +295,7 @@ impl<'a> Pump<'a> {
     }
 
     async fn read(&mut self, after: u64, limit: u32) -> Result<cim_keys_core::sync::Read, Failure> {
-        if self.link.as_ref().is_none_or(Link::is_closed) {
-            self.link = None;
+        if self.link.is_none() {
             let now = self.host.ambient().now().seconds();
             match Link::connect(&self.target, now).await {
                 Ok(link) => {

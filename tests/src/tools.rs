@@ -2,8 +2,6 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 
 /// A version of nats-server that the tests run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,28 +48,4 @@ impl Version {
 pub fn workspace_root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
-}
-
-/// The program `cim-keys`, built once from this workspace and beside the tests that run.
-///
-/// # Panics
-/// When it cannot be built.
-pub fn cim_keys() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let test = env::current_exe().expect("the path of this test");
-        // target/PROFILE/deps/TEST
-        let folder = test.ancestors().nth(2).expect("a folder above the tests");
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.current_dir(workspace_root()).args(["build", "--quiet", "--workspace", "--bin", "cim-keys"]);
-        if folder.ends_with("release") {
-            build.arg("--release");
-        }
-        if let Some(target) = folder.parent() {
-            build.arg("--target-dir").arg(target);
-        }
-        assert!(build.status().expect("cargo").success(), "cim-keys is built");
-        folder.join(format!("cim-keys{}", env::consts::EXE_SUFFIX))
-    })
 }
