@@ -6,38 +6,29 @@ use cim_keys_core::roles::API_PREFIX;
 use cim_keys_core::stream::KEYS_EVENTS;
 use cim_keys_tests::desk::{Desk, make_streams};
 use cim_keys_tests::ledger::Ledger;
+use cim_keys_tests::program::{Person, said};
 use cim_keys_tests::proxy::Proxy;
 use cim_keys_tests::server::NatsServer;
-use cim_keys_tests::tools::cim_keys;
 use cim_keys_tests::wait;
 use cim_keys_tests::wire::Client;
 use serde_json::Value;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 /// `cim-keys sync` over a desk's own folder.
 fn sync(desk: &Desk, url: &str, window: u64) -> Child {
-    let folder = desk.folder();
-    Command::new(cim_keys())
-        .env_clear()
-        .env("HOME", folder)
-        .arg("sync")
-        .args(["--output", "json", "--server", url, "--duplicate-window", &window.to_string()])
-        .arg("--data")
-        .arg(folder)
-        .arg("--identity")
-        .arg(desk.identity())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("cim-keys starts")
+    let (folder, identity) = (desk.folder().to_str().unwrap(), desk.identity());
+    let window = window.to_string();
+    let words = ["sync", "--output", "json", "--server", url, "--duplicate-window", &window];
+    let place = ["--data", folder, "--identity", identity.to_str().unwrap()];
+    let mut command = Person::new().command(&[words.as_slice(), &place].concat());
+    // Its home is gone: it needs none.
+    command.current_dir(folder).env("HOME", folder);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cim-keys starts")
 }
 
 /// Waits for its end and gives what it says.
-fn said(child: Child) -> Value {
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
+fn finished(child: Child) -> Value {
+    said(child.wait_with_output().unwrap()).json()
 }
 
 /// Ends it at once, and waits until it is gone.
@@ -68,7 +59,7 @@ fn killed_between_append_and_acknowledgement() {
     let proxy = Proxy::start(server.address());
     let mut client = Client::connect(server.address()).unwrap();
     let desk = Desk::founded();
-    said(sync(&desk, &server.url(), 120));
+    finished(sync(&desk, &server.url(), 120));
     for trial in 0..12 {
         let (before, events) = (last(&mut client), work(&desk, trial));
         let pending = desk.pending();
@@ -77,10 +68,10 @@ fn killed_between_append_and_acknowledgement() {
         eaten.wait(1);
         kill(child);
         assert_eq!((last(&mut client), desk.pending()), (before + events, pending), "trial {trial}");
-        let again = said(sync(&desk, &proxy.url(), 120));
+        let again = finished(sync(&desk, &proxy.url(), 120));
         assert_eq!((&again["published"], &again["pending"]), (&events.into(), &0.into()), "{again}");
         assert_eq!(last(&mut client), before + events, "trial {trial}");
-        assert_eq!(said(sync(&desk, &proxy.url(), 120))["published"], 0);
+        assert_eq!(finished(sync(&desk, &proxy.url(), 120))["published"], 0);
     }
     Ledger::of(&server).check(&[&desk]);
 }
@@ -92,7 +83,7 @@ fn killed_and_begun_again_after_the_duplicate_window() {
     let proxy = Proxy::start(server.address());
     let mut client = Client::connect(server.address()).unwrap();
     let desk = Desk::founded();
-    said(sync(&desk, &server.url(), 1));
+    finished(sync(&desk, &server.url(), 1));
     for trial in 0..3 {
         let events = work(&desk, trial);
         let eaten = proxy.eat_answers(1, |subject| subject.starts_with("cowboyai.security.keys."));
@@ -109,7 +100,7 @@ fn killed_and_begun_again_after_the_duplicate_window() {
             assert!(answer["error"].is_null(), "{answer}");
             answer["duplicate"].is_null().then_some(())
         });
-        let again = said(sync(&desk, &proxy.url(), 1));
+        let again = finished(sync(&desk, &proxy.url(), 1));
         assert_eq!((&again["published"], &again["pending"]), (&events.into(), &0.into()), "{again}");
         assert_eq!(last(&mut client), ledger.last() + 1, "trial {trial}");
     }
@@ -133,13 +124,11 @@ fn killed_at_any_moment() {
         // Early, when it has connected, or once it has begun to append.
         match trial % 4 {
             0 => {}
-            1 => drop(wait::until("a connection", || {
-                server.monitor("/connz").contains("cim-keys").then_some(())
-            })),
-            _ => drop(wait::until("an event", || (last(&mut client) > before).then_some(()))),
+            1 => wait::until("a connection", || server.monitor("/connz").contains("cim-keys").then_some(())),
+            _ => wait::until("an event", || (last(&mut client) > before).then_some(())),
         }
         kill(child);
     }
-    assert_eq!(said(sync(&desk, &server.url(), 120))["pending"], 0);
+    assert_eq!(finished(sync(&desk, &server.url(), 120))["pending"], 0);
     Ledger::of(&server).check(&[&desk]);
 }
