@@ -10,6 +10,7 @@ use cim_keys::ambient::{Ambient, Fixed};
 use cim_keys::error::KeyError;
 use cim_keys::host::{Founding, Host, Outcome, Request};
 use cim_keys::nats::link::Link;
+use cim_keys::nats::role;
 use cim_keys::nats::streams::{self, Wanted};
 use cim_keys::nats::target::Target;
 use cim_keys::ports::{Access, NatsPort, NewUser};
@@ -20,6 +21,7 @@ use cim_keys_core::command::Command;
 use cim_keys_core::context::RegistryId;
 use cim_keys_core::jwt::{AccountLimits, PermissionList, UserRights};
 use cim_keys_core::nkey::PublicKey;
+use cim_keys_core::roles::PipelineRole;
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::StreamConfig;
 use cim_keys_core::subjects::Namespace;
@@ -32,9 +34,12 @@ pub const STUCK: Duration = Duration::from_secs(30);
 pub const SHORT: Duration = Duration::from_millis(150);
 
 /// A host with a founded registry and an application account. May be shared between threads.
+///
+/// Commands and publishing use the store through a connection each, as two processes would.
 pub struct Desk {
     folder: TempDir,
     host: Host,
+    publisher: Host,
     app: PublicKey,
     commands: Mutex<Vec<Uuid>>,
 }
@@ -76,13 +81,22 @@ impl Desk {
     /// # Panics
     /// When the host refuses.
     pub fn founded() -> Desk {
+        Desk::founded_in(Namespace::default())
+    }
+
+    /// The same under other subjects.
+    ///
+    /// # Panics
+    /// When the host refuses.
+    pub fn founded_in(namespace: Namespace) -> Desk {
         let folder = TempDir::new().expect("a temporary folder");
         let host = open(folder.path(), "one", Ambient::system());
-        let founding = Founding { name: "TEST".into(), namespace: Namespace::default(), escrow: Vec::new() };
+        let founding = Founding { name: "TEST".into(), namespace, escrow: Vec::new() };
         let founded = host.create_operator(&founding).expect("a registry is founded");
         let account = host.create_account("APP", AccountLimits::default()).expect("an account is created");
         let commands = Mutex::new(vec![founded.command_id, account.command_id]);
-        Desk { folder, host, app: account.keys[0], commands }
+        let publisher = open(folder.path(), "one", Ambient::system());
+        Desk { folder, host, publisher, app: account.keys[0], commands }
     }
 
     /// Another host of the same registry: store and identity as they are now, copied to a folder of its own.
@@ -112,7 +126,8 @@ impl Desk {
             }
         }
         let host = open(folder.path(), "two", ambient);
-        Desk { folder, host, app: self.app, commands: Mutex::new(self.commands()) }
+        let publisher = open(folder.path(), "two", Ambient::system());
+        Desk { folder, host, publisher, app: self.app, commands: Mutex::new(self.commands()) }
     }
 
     /// The host.
@@ -133,6 +148,14 @@ impl Desk {
     /// Its identity file.
     pub fn identity(&self) -> PathBuf {
         self.folder.path().join("identity.age")
+    }
+
+    /// A target: a user of this role on a server that trusts the registry, made in memory.
+    ///
+    /// # Panics
+    /// When the role's key is not there.
+    pub fn role(&self, role: PipelineRole, url: &str) -> Target {
+        role::target(&self.host, role, &Target::open(url)).expect("a user of the role")
     }
 
     /// Which registry.
@@ -238,7 +261,7 @@ impl Desk {
     /// When the store fails or another run has it.
     pub fn sync_for(&self, target: &Target, settings: Option<StreamConfig>, patience: Duration) -> Run {
         let _lock = Lock::take(self.store().path()).expect("nobody else syncs this store");
-        let mut pump = Pump::new(&self.host, target.clone());
+        let mut pump = Pump::new(&self.publisher, target.clone());
         if let Some(settings) = settings {
             pump = pump.expecting(settings);
         }
@@ -279,7 +302,15 @@ fn open(folder: &Path, actor: &str, ambient: Ambient) -> Host {
 /// # Panics
 /// When the server refuses. Gives the settings of the stream of events.
 pub fn make_streams(target: &Target, window: u64) -> StreamConfig {
-    let wanted = Wanted::new(&Namespace::default()).duplicate_window(window * 1_000_000_000);
+    make_streams_in(&Namespace::default(), target, window)
+}
+
+/// The same for other subjects.
+///
+/// # Panics
+/// When the server refuses.
+pub fn make_streams_in(namespace: &Namespace, target: &Target, window: u64) -> StreamConfig {
+    let wanted = Wanted::new(namespace).duplicate_window(window * 1_000_000_000);
     block_on(async {
         let link = Link::connect(target, 0).await.expect("a connection");
         streams::ensure(&link, &wanted).await.expect("both streams");

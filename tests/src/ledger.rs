@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64ct::{Base64, Encoding};
+use cim_keys::nats::target::{Access, Target};
 use cim_keys_core::admission::{Anomaly, Assembler, Group, StoredMessage};
 use cim_keys_core::context::RegistryId;
 use cim_keys_core::envelope::Envelope;
@@ -64,6 +65,22 @@ impl Ledger {
     pub fn of(server: &NatsServer) -> Ledger {
         let mut client = Client::connect(server.address()).expect("a connection");
         Ledger::read(&mut client, API_PREFIX)
+    }
+
+    /// Reads it as a user of a server in operator mode.
+    ///
+    /// # Panics
+    /// See [`read`](Ledger::read); when the target has no creds.
+    pub fn read_as(target: &Target, server: &NatsServer, api_prefix: &str) -> Ledger {
+        let Access::Creds { token, key } = &*target.access else { panic!("no creds: {target:?}") };
+        let mut client = Client::connect_with(server.address(), |info| {
+            let nonce = info["nonce"].as_str().unwrap_or_default();
+            let signature = key.sign(nonce.as_bytes()).expect("a signature");
+            json!({ "jwt": token.as_str(), "sig": signature.to_string() })
+        })
+        .expect("a connection");
+        client.set_inbox_prefix(target.inbox_prefix.as_deref().unwrap_or("_INBOX"));
+        Ledger::read(&mut client, api_prefix)
     }
 
     /// Sequence of the last message.

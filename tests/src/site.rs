@@ -32,6 +32,26 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(future)
 }
 
+/// A server in operator mode that trusts the registry of a host, with the accounts as they are now.
+///
+/// # Panics
+/// When it does not get ready.
+pub fn serve(host: &Host) -> NatsServer {
+    let place = "/folder-of-the-server";
+    let options = Options {
+        name: None,
+        listen: ("127.0.0.1".into(), -1),
+        websocket: Some(("127.0.0.1".into(), -1)),
+        monitoring: None,
+        store: place.into(),
+        resolver: Resolver::Full { dir: format!("{place}/accounts").into() },
+        ports: None,
+        pid: None,
+    };
+    let text = config::text(host.store(), &options).expect("a configuration");
+    Setup::configured(Version::Newest, move |folder| text.replace(place, &folder.to_string_lossy())).start()
+}
+
 /// A host in a folder of its own.
 pub struct Site {
     /// Store, identity and keys.
@@ -73,25 +93,12 @@ impl Site {
         self.folder.path()
     }
 
-    /// A server in operator mode that trusts this registry, with the accounts as they are now.
+    /// A server that trusts this registry: see [`serve`].
     ///
     /// # Panics
     /// When it does not get ready.
     pub fn server(&self) -> NatsServer {
-        let place = "/folder-of-the-server";
-        let options = Options {
-            name: None,
-            listen: ("127.0.0.1".into(), -1),
-            websocket: Some(("127.0.0.1".into(), -1)),
-            monitoring: None,
-            store: place.into(),
-            resolver: Resolver::Full { dir: format!("{place}/accounts").into() },
-            ports: None,
-            pid: None,
-        };
-        let text = config::text(self.host.store(), &options).expect("a configuration");
-        Setup::configured(Version::Newest, move |folder| text.replace(place, &folder.to_string_lossy()))
-            .start()
+        serve(&self.host)
     }
 
     /// A user of this role, made in memory.

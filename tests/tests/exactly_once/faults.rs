@@ -2,14 +2,13 @@
 
 use cim_keys::nats::target::Target;
 use cim_keys::pump::End;
-use cim_keys_core::roles::API_PREFIX;
-use cim_keys_core::stream::KEYS_EVENTS;
+use cim_keys_core::roles::{EDGE_API_PREFIX, PipelineRole};
 use cim_keys_tests::desk::{Desk, SHORT, STUCK, make_streams};
 use cim_keys_tests::ledger::Ledger;
 use cim_keys_tests::proxy::{Cut, Proxy};
 use cim_keys_tests::server::NatsServer;
+use cim_keys_tests::site::serve;
 use cim_keys_tests::wait;
-use cim_keys_tests::wire::Client;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -68,11 +67,14 @@ fn is_event(subject: &str) -> bool {
     subject.starts_with("cowboyai.security.keys.")
 }
 
-/// The last sequence of the stream, where the server is there.
-fn last(server: &NatsServer) -> Option<u64> {
-    let mut client = Client::connect(server.address()).ok()?;
-    let subject = format!("{API_PREFIX}.STREAM.INFO.{KEYS_EVENTS}");
-    client.request(&subject, &[], b"").ok()?.json()["state"]["last_seq"].as_u64()
+/// How far the host has come on the stream.
+fn head(desk: &Desk) -> u64 {
+    desk.store().progress().unwrap().head
+}
+
+/// Waits until more is read or published than there was.
+fn more(desk: &Desk, before: u64) {
+    wait::until("more is published", || (head(desk) > before).then_some(()));
 }
 
 /// A server with the streams, a proxy before it, and a host that waits a short time for what the proxy loses.
@@ -103,13 +105,13 @@ fn connections_are_cut_fifty_times_before_and_after_a_publish() {
     let (server, proxy, target, desk) = scene();
     let published = meanwhile(&desk, &target, || {
         for number in 0..55 {
-            let before = wait::until("the stream is there", || last(&server));
+            let before = head(&desk);
             // In a batch it is the first message that is cut off: the rest of it never comes.
             let place = [Cut::Before, Cut::After, Cut::Inside][if number < 50 { number % 2 } else { 2 }];
             let cut = proxy.cut(place, 1, is_event);
             wait::until("a connection is cut", || (cut.met() == 1).then_some(()));
             // Cuts without end would only make the publisher more patient each time.
-            wait::until("more is published", || last(&server).filter(|now| *now > before));
+            more(&desk, before);
         }
     });
     let ledger = Ledger::of(&server);
@@ -125,12 +127,38 @@ fn the_server_is_killed_twenty_times() {
     let desk = Desk::founded();
     let published = meanwhile(&desk, &target, || {
         for _ in 0..20 {
-            let before = wait::until("the stream is there", || last(&server));
-            wait::until("more is published", || last(&server).filter(|now| *now > before));
+            more(&desk, head(&desk));
             server.restart();
         }
     });
     let ledger = Ledger::of(&server);
+    assert_eq!(ledger.last(), published);
+    ledger.check(&[&desk]);
+}
+
+#[test]
+fn the_same_through_the_edge_of_a_server_that_trusts_the_registry() {
+    let desk = Desk::founded();
+    let mut server = serve(desk.host());
+    make_streams(&desk.role(PipelineRole::Steward, &server.url()), 120);
+    let proxy = Proxy::start(server.address());
+    let target = Target { timeout: SHORT, ..desk.role(PipelineRole::Host, &proxy.url()) };
+    let published = meanwhile(&desk, &target, || {
+        for place in [Cut::Before, Cut::After, Cut::Inside] {
+            let eaten = proxy.eat_answers(5, is_event);
+            for count in 1..=5 {
+                wait::until("another acknowledgement is lost", || (eaten.met() >= count).then_some(()));
+            }
+            for _ in 0..5 {
+                let (before, cut) = (head(&desk), proxy.cut(place, 1, is_event));
+                wait::until("a connection is cut", || (cut.met() == 1).then_some(()));
+                more(&desk, before);
+            }
+            server.restart();
+            more(&desk, head(&desk));
+        }
+    });
+    let ledger = Ledger::read_as(&desk.role(PipelineRole::Auditor, &server.url()), &server, EDGE_API_PREFIX);
     assert_eq!(ledger.last(), published);
     ledger.check(&[&desk]);
 }

@@ -1,10 +1,13 @@
 //! Without a server everything works; publishing comes later, and once.
 
+use cim_keys::host::Request;
 use cim_keys::nats::target::Target;
 use cim_keys::pump::End;
 use cim_keys_core::command::Command;
+use cim_keys_core::jwt::{PermissionList, UserRights};
 use cim_keys_core::nkey::Kind;
-use cim_keys_tests::desk::{Desk, make_streams};
+use cim_keys_core::subjects::Namespace;
+use cim_keys_tests::desk::{Desk, make_streams, make_streams_in};
 use cim_keys_tests::ledger::Ledger;
 use cim_keys_tests::server::{NatsServer, Setup};
 use cim_keys_tests::tools::Version;
@@ -59,12 +62,63 @@ fn commands_wait_for_a_server_and_are_published_once() {
 }
 
 #[test]
-fn a_server_without_accounts_is_enough() {
+fn subjects_of_ones_own() {
+    let namespace: Namespace = "acme.it-security".parse().unwrap();
+    let desk = Desk::founded_in(namespace.clone());
+    everything(&desk);
     let server = NatsServer::plain();
-    let desk = Desk::founded();
+    let target = Target::open(&server.url());
+    // A stream of another namespace is another stream.
+    make_streams(&target, 120);
+    let reason = desk.sync(&target).blocked();
+    assert!(reason.text.contains("must be acme.it-security.keys.>"), "{}", reason.text);
+    let server = NatsServer::plain();
+    let target = Target::open(&server.url());
+    make_streams_in(&namespace, &target, 120);
+    desk.sync(&target).drained();
+    let ledger = Ledger::of(&server);
+    ledger.check(&[&desk]);
+    assert!(ledger.messages.iter().all(|message| message.subject.starts_with("acme.it-security.keys.")));
+}
+
+#[test]
+fn more_than_one_batch_holds_and_the_largest_that_is_accepted() {
+    let server = NatsServer::plain();
     let target = Target::open(&server.url());
     make_streams(&target, 120);
-    everything(&desk);
-    desk.sync(&target).drained();
-    Ledger::of(&server).check(&[&desk]);
+    let desk = Desk::founded();
+    let twin = desk.twin();
+    // 1,000 messages are the most that a batch takes: the next command would cross that line.
+    let mut alice = None;
+    while desk.store().counts().unwrap().pending < 2 + 986 {
+        alice = Some(desk.user(&format!("user-{}", desk.commands().len())));
+    }
+    assert_eq!(desk.store().pending_events(2000).unwrap().len(), 999);
+    desk.revoke(alice.unwrap());
+    // The largest event that the host accepts must get through, headers for its transport included.
+    let user = desk.user("large");
+    let with = |bytes: usize| {
+        let subject = |number: usize| format!("{}.{number}", "x".repeat(bytes / 1000));
+        let publish = PermissionList { allow: (0..1000).map(subject).collect(), ..PermissionList::default() };
+        let rights = UserRights { publish, ..UserRights::default() };
+        desk.run(&Request::new(Command::SetPermissions { account: desk.app(), user, rights }))
+    };
+    let (mut fits, mut too_large) = (700_000_usize, 850_000);
+    while too_large - fits > 4_000 {
+        let middle = fits.midpoint(too_large) / 1_000 * 1_000;
+        match with(middle) {
+            Ok(_) => fits = middle,
+            Err(error) => {
+                assert!(["claims", "size"].contains(&error.code()), "{error}");
+                too_large = middle;
+            }
+        }
+    }
+    let run = desk.sync(&target).drained();
+    assert_eq!((run.held.len(), desk.pending()), (0, 0));
+    let read = twin.sync(&target).drained();
+    assert_eq!((read.read, read.anomalies), (run.head, 0));
+    let ledger = Ledger::of(&server);
+    assert!(ledger.messages.iter().any(|message| message.payload.len() > 1_000_000));
+    ledger.check(&[&desk, &twin]);
 }

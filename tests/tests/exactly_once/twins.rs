@@ -9,6 +9,7 @@ use cim_keys_core::registry::{Entity, EntityId};
 use cim_keys_tests::desk::{Desk, make_streams};
 use cim_keys_tests::ledger::{Audit, Ledger};
 use cim_keys_tests::server::NatsServer;
+use std::thread;
 use std::time::Duration;
 
 /// Rounds of `sync` by both, the first one first.
@@ -195,4 +196,30 @@ fn an_earlier_revocation_is_raised_to_the_later_one() {
     assert_eq!((one.held_codes(), two.held_codes()), (Vec::new(), Vec::new()));
     let audit = checked(&server, &one, &two);
     assert!(app(&audit, &one).revocations[&alice.to_string()] >= wanted);
+}
+
+#[test]
+fn both_write_and_publish_at_once() {
+    let server = NatsServer::plain();
+    let target = Target::open(&server.url());
+    make_streams(&target, 120);
+    let one = Desk::founded();
+    let two = one.twin();
+    let work = |desk: &Desk, name: &str| {
+        for number in 0..30 {
+            let user = desk.user(&format!("{name}-{number}"));
+            if number % 3 == 0 {
+                desk.revoke(user);
+            }
+            desk.sync(&target).drained();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| work(&one, "one"));
+        scope.spawn(|| work(&two, "two"));
+    });
+    meet(&target, &one, &two);
+    assert_eq!((one.held_codes(), two.held_codes()), (Vec::new(), Vec::new()));
+    let audit = checked(&server, &one, &two);
+    assert_eq!(revoked(&audit, &one).len(), 20);
 }
