@@ -43,6 +43,8 @@ pub struct Decision {
     pub events: Vec<Event>,
     /// The same as messages.
     pub envelopes: Vec<Envelope>,
+    /// Digest of the messages: see [`messages_hash`].
+    pub messages_hash: Digest,
 }
 
 /// What an authority signs: the command as a whole.
@@ -57,6 +59,20 @@ pub fn authority_message(draft_hash: &Digest) -> Vec<u8> {
 #[must_use]
 pub fn draft_hash<'a>(events: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Digest {
     Digest::of_all(events.into_iter().flat_map(|(subject, payload)| [subject.as_bytes(), payload]))
+}
+
+/// SHA-256 over whole messages, signatures and headers included, each piece preceded by its length. Where it is kept,
+/// messages that were verified need not be verified again to know that they are still the same.
+#[must_use]
+pub fn messages_hash(messages: &[Envelope]) -> Digest {
+    Digest::of_all(messages.iter().flat_map(|message| {
+        let headers = message.headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+        // An empty piece ends the headers: no name is empty.
+        [message.subject.as_str().as_bytes()]
+            .into_iter()
+            .chain(headers)
+            .chain([&[], message.payload.as_slice()])
+    }))
 }
 
 impl Draft {
@@ -137,7 +153,8 @@ impl Draft {
             }
             envelopes.push(Envelope { payload: envelope::complete(&envelope.payload, &own), ..envelope });
         }
-        Ok(Decision { command_id, draft_hash: hash, events, envelopes })
+        let messages_hash = messages_hash(&envelopes);
+        Ok(Decision { command_id, draft_hash: hash, events, envelopes, messages_hash })
     }
 }
 

@@ -51,6 +51,10 @@ pub struct Pending {
     pub draft_hash: Digest,
     /// Its messages.
     pub envelopes: Vec<Envelope>,
+    /// Digest of the messages as they were completed here, every signature verified. None for those that came from
+    /// elsewhere: their signatures are verified before they are sent.
+    #[serde(default)]
+    pub messages_hash: Option<Digest>,
 }
 
 /// Where one of our commands stands.

@@ -47,7 +47,10 @@ impl Desk {
         let facts_hash = facts.hash();
         let position = self.pending.len() as u64 + 1;
         let (draft_hash, envelopes) = (decision.draft_hash, decision.envelopes);
-        self.pending.push(Pending { position, command, context, facts_hash, draft_hash, envelopes });
+        let messages_hash = Some(decision.messages_hash);
+        let pending =
+            Pending { position, command, context, facts_hash, draft_hash, envelopes, messages_hash };
+        self.pending.push(pending);
     }
 
     fn user(&mut self, name: &str) {
@@ -244,11 +247,15 @@ fn what_no_reader_would_admit_is_never_sent() {
         },
         |desk| desk.pending[0].envelopes = desk.pending[1].envelopes.clone(),
     ];
-    for swap in swaps {
+    // Whether they were completed here or come from elsewhere.
+    for (swap, here) in swaps.into_iter().flat_map(|swap| [(swap, true), (swap, false)]) {
         let mut desk = Desk::new();
         desk.user("alice");
         desk.user("bob");
         desk.pending[1].position = 2;
+        if !here {
+            desk.pending.iter_mut().for_each(|pending| pending.messages_hash = None);
+        }
         swap(&mut desk);
         let damaged = desk.pending[0].context.command_id;
         let sending = desk.sent();

@@ -215,8 +215,8 @@ fn append(
     revoked_at: Option<i64>,
 ) -> Result<u64, RowError> {
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO journal (command_id, state, command, context, facts_hash, draft_hash, command_hash, authority, revoked_at)
-         VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO journal (command_id, state, command, context, facts_hash, draft_hash, command_hash, authority, revoked_at, messages_hash)
+         VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     statement.execute(rusqlite::params![
         entry.context.command_id.as_bytes().as_slice(),
@@ -227,6 +227,7 @@ fn append(
         entry.command.hash().to_string(),
         entry.context.authority.to_string(),
         revoked_at,
+        entry.decision.messages_hash.to_string(),
     ])?;
     let position = u64::try_from(transaction.last_insert_rowid())
         .map_err(|_| RowError::Damaged("the journal's order"))?;

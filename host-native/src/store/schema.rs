@@ -64,6 +64,7 @@ CREATE TABLE journal (
     context TEXT NOT NULL,
     facts_hash TEXT NOT NULL,
     draft_hash TEXT NOT NULL,
+    messages_hash TEXT NOT NULL,
     command_hash TEXT NOT NULL,
     authority TEXT NOT NULL,
     -- Unix seconds that the first attempt at a revocation named.

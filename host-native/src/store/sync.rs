@@ -28,7 +28,7 @@ impl Store {
         self.read(|transaction| {
             let revision = transaction.query_row("SELECT revision FROM state", [], |row| row.get(0))?;
             let mut statement = transaction.prepare_cached(
-                "SELECT position, command, context, facts_hash, draft_hash FROM journal
+                "SELECT position, command, context, facts_hash, draft_hash, messages_hash FROM journal
                  WHERE state = 'pending' AND position > ?1 ORDER BY position LIMIT ?2",
             )?;
             let mut found =
@@ -46,6 +46,7 @@ impl Store {
                     facts_hash: rows::parse(&rows::text(row, 3)?)?,
                     draft_hash: rows::parse(&rows::text(row, 4)?)?,
                     envelopes: commit::envelopes(transaction, position)?,
+                    messages_hash: Some(rows::parse(&rows::text(row, 5)?)?),
                 });
             }
             Ok(Batch { commands, more: false, revision })

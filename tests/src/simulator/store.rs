@@ -144,6 +144,7 @@ impl Store {
             facts_hash: facts.hash(),
             draft_hash: decision.draft_hash,
             envelopes: decision.envelopes,
+            messages_hash: Some(decision.messages_hash),
         };
         let before = self.places.remove(&id).and_then(|place| self.entries.remove(&place));
         let mut earlier = Vec::new();
