@@ -69,6 +69,8 @@ pub enum State {
     Confirmed,
     /// A revocation that another command had brought into force before.
     Settled,
+    /// Taken in from a bundle, held here, and given up here. Whoever minted it may still publish it.
+    Dropped,
 }
 
 /// What the journal knows of one of our commands.

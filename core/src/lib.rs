@@ -45,5 +45,6 @@ pub mod draft;
 
 // What is confirmed and pending, and the machine that brings it to the stream.
 pub mod admission;
+pub mod bundle;
 pub mod journal;
 pub mod sync;

@@ -207,7 +207,7 @@ fn ours(own: &[Own], admitted: &Recorded) -> Mine {
     if mine.draft_hash == admitted.draft_hash {
         return Mine::Confirmed;
     }
-    if mine.state == OwnState::Confirmed {
+    if matches!(mine.state, OwnState::Confirmed | OwnState::Dropped) {
         return Mine::Other(None);
     }
     let same = mine.command_hash == admitted.command_hash && mine.authority == admitted.authority;

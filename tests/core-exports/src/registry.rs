@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use cim_keys_core::admission::{Assembler, Group, StoredMessage};
+use cim_keys_core::bundle::{self, Bundle};
 use cim_keys_core::context::RegistryId;
 use cim_keys_core::envelope;
 use cim_keys_core::event::Event;
@@ -108,5 +109,18 @@ exports! {
             }
         }
         outcomes
+    }
+
+    bundle_encode(bundle: Bundle) { String::from_utf8(bundle::encode(&bundle)?)? }
+    bundle_decode(text: String) { bundle::decode(text.as_bytes())? }
+    bundle_verify(bundle: Bundle) { shown(bundle.verify()?) }
+    bundle_judge(state: State, bundle: Bundle) {
+        let (registry, verified, mut standing) = (state.registry(), bundle.verify()?, Vec::new());
+        let lookups: Vec<Lookup> = verified.commands().iter().flat_map(|command| command.scopes()).cloned().collect();
+        let mut facts = registry.facts(&lookups, true);
+        for command in verified.commands() {
+            standing.push(shown(command.judge(&mut facts)?));
+        }
+        standing
     }
 }
