@@ -5,9 +5,12 @@ use crate::files::FileError;
 use crate::keyring::KeyringError;
 use crate::store::StoreError;
 use crate::vault::VaultError;
+use cim_keys_core::bundle::{BundleError, Refusal, VerifyError};
 use cim_keys_core::command::Rejection;
+use cim_keys_core::context::RegistryId;
 use cim_keys_core::creds::CredsError;
 use cim_keys_core::draft::CompleteError;
+use cim_keys_core::journal::State;
 use cim_keys_core::nkey::PublicKey;
 use cim_keys_core::registry::EntityId;
 use std::path::PathBuf;
@@ -45,6 +48,61 @@ pub enum KeyError {
     Founded {
         /// The store.
         path: PathBuf,
+    },
+    /// Bytes are no bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A bundle's command is not what it says.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// A bundle is of another registry than the store.
+    #[error("the bundle belongs to the registry {} ({}), this store to {} ({})", found.operator, found.namespace, here.operator, here.namespace)]
+    BundleRegistry {
+        /// The store's.
+        here: Box<RegistryId>,
+        /// The bundle's.
+        found: Box<RegistryId>,
+    },
+    /// An empty store takes a bundle that founds its registry, and no other.
+    #[error("there is no registry here, and the bundle founds none: it belongs to {registry}")]
+    NotFounding {
+        /// The bundle's.
+        registry: PublicKey,
+    },
+    /// A bundle's command does not stand in this registry.
+    #[error(
+        "nothing of the bundle was taken in: its command {command} {command_id} does not stand here: {refusal}"
+    )]
+    Refused {
+        /// Its id.
+        command_id: Uuid,
+        /// What it is.
+        command: &'static str,
+        /// Why it does not stand.
+        refusal: Box<Refusal>,
+    },
+    /// There is nothing that a bundle could carry.
+    #[error("nothing is pending: there is nothing to write into a bundle")]
+    NothingPending,
+    /// The journal has no such command.
+    #[error("there is no command {id} in this journal")]
+    NoCommand {
+        /// The id.
+        id: Uuid,
+    },
+    /// The command is not held.
+    #[error("the command {id} is not held: it is {}", state_word(*state))]
+    NotHeld {
+        /// The id.
+        id: Uuid,
+        /// Where it stands.
+        state: State,
+    },
+    /// A held command was made here.
+    #[error("the command {id} was made here: dropping own commands is not built yet")]
+    HeldOwn {
+        /// The id.
+        id: Uuid,
     },
     /// The command id is another command's.
     #[error("command {id} was given before, with other content")]
@@ -108,6 +166,15 @@ impl KeyError {
             Self::Complete(error) => error.code(),
             Self::Creds(error) => error.code(),
             Self::Founded { .. } => "founded",
+            Self::Bundle(error) => error.code(),
+            Self::Verify(error) => error.code(),
+            Self::BundleRegistry { .. } => "bundle-registry",
+            Self::NotFounding { .. } => "bundle-not-founding",
+            Self::Refused { refusal, .. } => refusal.code(),
+            Self::NothingPending => "nothing-pending",
+            Self::NoCommand { .. } => "unknown-command",
+            Self::NotHeld { .. } => "not-held",
+            Self::HeldOwn { .. } => "held-own",
             Self::IdTaken { .. } => "id-taken",
             Self::Unknown { .. } => "unknown",
             Self::NoSigningKey { .. } => "no-signing-key",
@@ -116,5 +183,15 @@ impl KeyError {
             Self::Contended { .. } => "contended",
             Self::Internal { .. } => "internal",
         }
+    }
+}
+
+fn state_word(state: State) -> &'static str {
+    match state {
+        State::Pending => "pending",
+        State::Held => "held",
+        State::Confirmed => "confirmed",
+        State::Settled => "settled",
+        State::Dropped => "dropped",
     }
 }

@@ -108,6 +108,28 @@ pub fn read_secret(path: &Path) -> Result<SecretText, FileError> {
     }
 }
 
+/// Reads a file that is no secret, or stdin where the path is `-`.
+///
+/// # Errors
+/// It is missing, cannot be read, or is larger than `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => FileError::Missing { path: path.to_owned() },
+        _ => FileError::io("read", path, &error),
+    };
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        io::stdin().lock().take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    } else {
+        let file = File::open(path).map_err(failed)?;
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    }
+    if bytes.len() as u64 > limit {
+        return Err(FileError::Large { path: path.to_owned(), limit });
+    }
+    Ok(bytes)
+}
+
 /// Makes a folder, and those above it, that only its owner may enter.
 ///
 /// # Errors
@@ -209,6 +231,14 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
+    /// Larger than it may be.
+    #[error("{} is larger than {limit} bytes", path.display())]
+    Large {
+        /// The file.
+        path: PathBuf,
+        /// Bytes.
+        limit: u64,
+    },
     /// The system says no.
     #[error("cannot {what} {}: {reason}", path.display())]
     Io {
@@ -235,6 +265,7 @@ impl FileError {
             Self::Folder { .. } => "folder-missing",
             Self::Open { .. } => "file-open",
             Self::Content { .. } => "file-content",
+            Self::Large { .. } => "file-large",
             Self::Io { .. } => "file-io",
         }
     }

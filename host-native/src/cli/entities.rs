@@ -250,6 +250,8 @@ pub(super) struct HeldView {
     pub(super) about: String,
     pub(super) code: String,
     pub(super) reason: String,
+    /// Whether it came in a bundle: `held drop` gives it up.
+    pub(super) imported: bool,
 }
 
 impl From<&Held> for HeldView {
@@ -260,11 +262,13 @@ impl From<&Held> for HeldView {
             about: about(&held.command),
             code: held.reason.code.clone(),
             reason: held.reason.text.clone(),
+            imported: held.imported,
         }
     }
 }
 
-fn about(command: &Command) -> String {
+/// Name, label or public key of whatever a command is about.
+pub(super) fn about(command: &Command) -> String {
     match command {
         Command::FoundRegistry { name }
         | Command::CreateAccount { name, .. }

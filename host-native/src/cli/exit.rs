@@ -7,6 +7,7 @@ use crate::files::FileError;
 use crate::keyring::KeyringError;
 use crate::store::StoreError;
 use crate::vault::VaultError;
+use cim_keys_core::bundle::BundleError;
 use cim_keys_core::command::Rejection;
 use cim_keys_core::rules::Violation;
 use serde::{Serialize, Serializer};
@@ -147,6 +148,26 @@ fn judge(error: &KeyError) -> (Exit, Option<&'static str>) {
             Exit::Conflict,
             Some("take another name (--registry NAME) or folder (--data DIR) for another registry"),
         ),
+        KeyError::Bundle(error) => bundle(error),
+        KeyError::Verify(_) => (
+            Exit::Verification,
+            Some("nothing of it can be trusted: have it made again, and brought here on a safe way"),
+        ),
+        KeyError::BundleRegistry { .. } => {
+            (Exit::Conflict, Some("name the registry it belongs to: --registry NAME or --data DIR"))
+        }
+        KeyError::NotFounding { .. } => (
+            Exit::NotFound,
+            Some("take in the bundle that founds it first, or name its store: --registry NAME or --data DIR"),
+        ),
+        KeyError::Refused { .. } => (Exit::Conflict, Some("have it made anew on what this registry has now")),
+        KeyError::NothingPending => (Exit::NotFound, Some("`cim-keys log` shows what is on the stream")),
+        KeyError::NoCommand { .. } | KeyError::NotHeld { .. } => {
+            (Exit::NotFound, Some("`cim-keys status` names what is held"))
+        }
+        KeyError::HeldOwn { .. } => {
+            (Exit::Conflict, Some("it does no harm where it is; make what is still wanted anew"))
+        }
         KeyError::IdTaken { .. } => (Exit::Conflict, Some("a command id is one promise: take a new one")),
         KeyError::Unknown { .. } => {
             (Exit::NotFound, Some("`cim-keys list accounts` and `cim-keys list users` show what there is"))
@@ -167,6 +188,23 @@ fn judge(error: &KeyError) -> (Exit, Option<&'static str>) {
         KeyError::Contended { .. } => (Exit::Conflict, Some("try again when other processes are done")),
         KeyError::Internal { .. } => {
             (Exit::Unexpected, Some("this is a fault of cim-keys: please report it with the command"))
+        }
+    }
+}
+
+fn bundle(error: &BundleError) -> (Exit, Option<&'static str>) {
+    match error {
+        BundleError::NotABundle => (Exit::Validation, Some("`cim-keys bundle export` writes one")),
+        BundleError::Newer { .. } => (Exit::Conflict, Some("upgrade cim-keys")),
+        BundleError::Checksum => {
+            (Exit::Verification, Some("fetch the file again: bytes of it were lost or changed on the way"))
+        }
+        BundleError::Line { .. }
+        | BundleError::Empty
+        | BundleError::FoundingNotFirst { .. }
+        | BundleError::Root { .. }
+        | BundleError::Twice { .. } => {
+            (Exit::Verification, Some("whoever wrote it made a mistake: have it written again"))
         }
     }
 }
@@ -229,6 +267,12 @@ fn store(error: &StoreError) -> (Exit, Option<&'static str>) {
             Some("found one with `cim-keys init`, or name another: --registry NAME or --data DIR"),
         ),
         StoreError::Foreign { .. } => (Exit::Conflict, Some("name another folder: --data DIR")),
+        StoreError::Older { .. } => (
+            Exit::Conflict,
+            Some(
+                "it was made before the first release: use the cim-keys that made it, or found it anew in another folder",
+            ),
+        ),
         StoreError::Newer { .. } => (Exit::Conflict, Some("upgrade cim-keys")),
         StoreError::Damaged { .. } => (Exit::Verification, Some("restore the data folder from a copy")),
         StoreError::Busy { .. } => (Exit::Conflict, Some("wait until the other process is done")),
@@ -285,6 +329,7 @@ fn file(error: &FileError) -> (Exit, Option<&'static str>) {
         FileError::Folder { .. } => (Exit::NotFound, Some("make the folder first")),
         FileError::Open { .. } => (Exit::Permission, Some("close it to others: `chmod 600 FILE`")),
         FileError::Content { .. } => (Exit::Validation, None),
+        FileError::Large { .. } => (Exit::Validation, Some("is it the right file?")),
         FileError::Io { .. } => (Exit::Unexpected, None),
     }
 }

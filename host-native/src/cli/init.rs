@@ -58,8 +58,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     let founding = Founding { name: args.name.clone(), namespace: args.namespace.clone(), escrow };
     // A dry run must leave nothing behind, so it works in a folder that goes away.
     let scratch = if args.dry_run && !path.exists() { Some(Scratch::new()?) } else { None };
-    let store =
-        Store::create(&scratch.as_ref().map_or_else(|| path.clone(), |scratch| scratch.0.join("store.db")));
+    let store = Store::create(&scratch.as_ref().map_or_else(|| path.clone(), Scratch::store));
     let host = globals.host_over(store.map_err(KeyError::from)?, Vault::or_create(&identity));
     let outcome = host.found(&founding, args.dry_run)?;
     let claims = |event: &cim_keys_core::event::Event| Some((event.claims()?.name.clone(), event.entity));
@@ -100,14 +99,20 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     Ok(())
 }
 
-struct Scratch(PathBuf);
+/// A folder that goes away again.
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self, CliError> {
+    pub(super) fn new() -> Result<Self, CliError> {
         let id = crate::ambient::Ambient::system().command_id().map_err(KeyError::from)?;
         let path = std::env::temp_dir().join(format!("cim-keys-{id}"));
         crate::files::make_folder(&path).map_err(KeyError::from)?;
         Ok(Self(path))
+    }
+
+    /// Where a store goes in it.
+    pub(super) fn store(&self) -> PathBuf {
+        self.0.join("store.db")
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod account;
+mod bundle;
 mod config;
 #[cfg(feature = "nats")]
 mod connection;
@@ -12,6 +13,7 @@ pub mod exit;
 #[cfg(feature = "nats")]
 mod exit_nats;
 pub mod globals;
+mod held;
 mod init;
 mod key;
 mod list;
@@ -74,6 +76,12 @@ enum Verb {
     Log(log::Args),
     /// How this registry stands: pending, held, not enforced
     Status(status::Args),
+    /// Commands as a file: from a machine without a network to one that has one
+    #[command(subcommand)]
+    Bundle(bundle::Verb),
+    /// Commands that cannot be published as they were decided
+    #[command(subcommand)]
+    Held(held::Verb),
     /// What a server must be told
     #[command(subcommand)]
     Config(config::Verb),
@@ -100,6 +108,8 @@ impl Verb {
             Self::Show(args) => show::run(args, globals),
             Self::Log(args) => log::run(args, globals),
             Self::Status(args) => status::run(args, globals),
+            Self::Bundle(verb) => bundle::run(verb, globals),
+            Self::Held(verb) => held::run(verb, globals),
             Self::Config(verb) => config::run(verb, globals),
             #[cfg(feature = "nats")]
             Self::Sync(args) => sync::run(args, globals),

@@ -1,9 +1,12 @@
 //! A host: store, vault, clock and randomness together. Supplies facts to the core and keeps what comes out.
 
 mod authority;
+mod bundle;
 mod hand_out;
 mod redecide;
 mod run;
+
+pub use bundle::Imported;
 
 use crate::ambient::Ambient;
 use crate::error::KeyError;

@@ -19,7 +19,8 @@ impl Host {
     /// Decides a held revocation anew: the same command and id, the next attempt, a new time and so new event ids. It goes
     /// to the end of the journal as pending. Where it is in force already, with at least the time of the first attempt, it
     /// is settled. An id under which a command was admitted is used up: what is still wanted gets a new one, caused by the
-    /// old, which is settled then. False where it stays held.
+    /// old, which is settled then. So does what came in a bundle, for only whoever minted a command may decide it anew
+    /// under its id; it is dropped then. False where it stays held.
     ///
     /// # Errors
     /// The store or a key cannot be used. Nothing has changed then.
@@ -33,7 +34,8 @@ impl Host {
                 return Ok(false);
             }
             let (admitted, _) = self.store.facts(&[Lookup::Command(command_id)], true)?;
-            let used_up = admitted.command(command_id).is_ok_and(|recorded| recorded.is_some());
+            let anew =
+                promised.imported || admitted.command(command_id).is_ok_and(|recorded| recorded.is_some());
             let request = Request::new(promised.command);
             let mut context = Context {
                 now: self.later_than(promised.context.now)?,
@@ -42,9 +44,13 @@ impl Host {
                 authority: self.authority(&request)?,
                 ..promised.context
             };
-            if used_up {
+            if anew {
                 context.command_id = self.ambient.command_id()?;
                 context.causation_id = command_id;
+                // Who wants it done here is whoever does it here.
+                if promised.imported {
+                    context.actor = self.actor.clone();
+                }
             }
             let scope = request.command.scope(&context, self.store.registry_id()?);
             let (facts, revision) = self.store.facts(&scope, true)?;
@@ -64,14 +70,15 @@ impl Host {
                 hand_out: None,
                 decision: &decision,
             };
-            let written = if used_up {
+            let written = if anew {
                 self.store.commit(revision, &entry)?
             } else {
                 self.store.replace(revision, &entry)?
             };
             match written {
                 // A crash before this leaves a held command that is in force: it is settled next time.
-                Committed::At { .. } if used_up => return Ok(self.store.settle(command_id)?),
+                Committed::At { .. } if promised.imported => return Ok(self.store.drop_held(command_id)?),
+                Committed::At { .. } if anew => return Ok(self.store.settle(command_id)?),
                 Committed::At { .. } => return Ok(true),
                 Committed::Stale => {}
             }

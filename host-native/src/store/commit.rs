@@ -9,7 +9,7 @@ use cim_keys_core::context::{Context, RegistryId};
 use cim_keys_core::digest::Digest;
 use cim_keys_core::draft::Decision;
 use cim_keys_core::envelope::Envelope;
-use cim_keys_core::event::Fact;
+use cim_keys_core::event::{Event, Fact};
 use cim_keys_core::journal::{Progress, State};
 use cim_keys_core::registry::Entity;
 use cim_keys_core::rules::Reason;
@@ -79,6 +79,8 @@ pub struct Promised {
     pub reason: Option<Reason>,
     /// Its messages.
     pub envelopes: Vec<Envelope>,
+    /// Whether it came in a bundle: only whoever minted a command decides it anew under its id.
+    pub imported: bool,
 }
 
 impl Store {
@@ -92,20 +94,18 @@ impl Store {
         escrow: &[Escrow],
         entry: &Entry<'_>,
     ) -> Result<Committed, StoreError> {
-        let progress = Progress::default();
         self.write(|transaction| {
-            let founded = transaction.query_row("SELECT count(*) FROM state", [], |row| row.get::<_, i64>(0))?;
-            if founded > 0 {
+            if !begin(transaction, registry)? {
                 return Ok(Committed::Stale);
             }
-            transaction.execute(
-                "INSERT INTO state (one, operator, namespace, head, progress, revision, changes) VALUES (1, ?1, ?2, 0, ?3, 0, 0)",
-                (registry.operator.to_string(), registry.namespace.to_string(), rows::to_json(&progress)?),
-            )?;
             for recipient in escrow {
-                transaction.execute("INSERT OR IGNORE INTO escrow (recipient) VALUES (?1)", [recipient.to_string()])?;
+                transaction.execute(
+                    "INSERT OR IGNORE INTO escrow (recipient) VALUES (?1)",
+                    [recipient.to_string()],
+                )?;
             }
-            append(transaction, registry, entry, revoked_at(entry.decision)).map(|position| Committed::At { position })
+            append(transaction, registry, entry, revoked_at(entry.decision))
+                .map(|position| Committed::At { position })
         })
     }
 
@@ -158,7 +158,7 @@ impl Store {
                 [command_id.as_bytes().as_slice()],
             )?;
             if changed > 0 {
-                transaction.execute("UPDATE state SET revision = revision + 1, changes = changes + 1", [])?;
+                moved(transaction)?;
             }
             Ok(changed > 0)
         })
@@ -171,7 +171,7 @@ impl Store {
     pub fn promised(&self, command_id: Uuid) -> Result<Option<Promised>, StoreError> {
         self.read(|transaction| {
             let mut statement = transaction.prepare_cached(
-                "SELECT position, state, command, context, draft_hash, revoked_at, first, reason
+                "SELECT position, state, command, context, draft_hash, revoked_at, first, reason, imported
                  FROM journal WHERE command_id = ?1",
             )?;
             let mut found = statement.query([command_id.as_bytes().as_slice()])?;
@@ -187,6 +187,7 @@ impl Store {
                 first: row.get(6)?,
                 reason: row.get::<_, Option<String>>(7)?.map(|reason| rows::json(&reason)).transpose()?,
                 envelopes: envelopes(transaction, position)?,
+                imported: row.get(8)?,
             }))
         })
     }
@@ -214,27 +215,68 @@ fn append(
     entry: &Entry<'_>,
     revoked_at: Option<i64>,
 ) -> Result<u64, RowError> {
+    let line = Line {
+        command: entry.command,
+        context: entry.context,
+        facts_hash: entry.facts_hash,
+        draft_hash: entry.decision.draft_hash,
+        envelopes: &entry.decision.envelopes,
+        messages_hash: Some(entry.decision.messages_hash),
+        revoked_at,
+        imported: false,
+    };
+    let position = insert(transaction, registry, &line, &entry.entities)?;
+    for key in &entry.keys {
+        put_key(transaction, key)?;
+    }
+    if let Some(hand_out) = &entry.hand_out {
+        put_hand_out(transaction, hand_out)?;
+    }
+    moved(transaction)?;
+    Ok(position)
+}
+
+/// A command as the journal has it.
+pub(super) struct Line<'a> {
+    pub(super) command: &'a Command,
+    pub(super) context: &'a Context,
+    pub(super) facts_hash: Digest,
+    pub(super) draft_hash: Digest,
+    pub(super) envelopes: &'a [Envelope],
+    pub(super) messages_hash: Option<Digest>,
+    pub(super) revoked_at: Option<i64>,
+    pub(super) imported: bool,
+}
+
+/// Writes a command at the end of the journal, and over the state at `head` the entities as it leaves them.
+pub(super) fn insert(
+    transaction: &Transaction<'_>,
+    registry: &RegistryId,
+    line: &Line<'_>,
+    entities: &[Entity],
+) -> Result<u64, RowError> {
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO journal (command_id, state, command, context, facts_hash, draft_hash, command_hash, authority, revoked_at, messages_hash)
-         VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO journal (command_id, state, command, context, facts_hash, draft_hash, command_hash, authority, revoked_at, messages_hash, imported)
+         VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
     statement.execute(rusqlite::params![
-        entry.context.command_id.as_bytes().as_slice(),
-        rows::to_json(entry.command)?,
-        rows::to_json(entry.context)?,
-        entry.facts_hash.to_string(),
-        entry.decision.draft_hash.to_string(),
-        entry.command.hash().to_string(),
-        entry.context.authority.to_string(),
-        revoked_at,
-        entry.decision.messages_hash.to_string(),
+        line.context.command_id.as_bytes().as_slice(),
+        rows::to_json(line.command)?,
+        rows::to_json(line.context)?,
+        line.facts_hash.to_string(),
+        line.draft_hash.to_string(),
+        line.command.hash().to_string(),
+        line.context.authority.to_string(),
+        line.revoked_at,
+        line.messages_hash.map(|hash| hash.to_string()),
+        line.imported,
     ])?;
     let position = u64::try_from(transaction.last_insert_rowid())
         .map_err(|_| RowError::Damaged("the journal's order"))?;
     let mut statement = transaction.prepare_cached(
         "INSERT INTO envelopes (position, place, subject, headers, payload) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    for (place, envelope) in (0i64..).zip(&entry.decision.envelopes) {
+    for (place, envelope) in (0i64..).zip(line.envelopes) {
         let headers = rows::to_json(&envelope.headers)?;
         statement.execute(rusqlite::params![
             position,
@@ -244,19 +286,32 @@ fn append(
             envelope.payload
         ])?;
     }
-    for entity in &entry.entities {
+    for entity in entities {
         rows::put_overlay(transaction, position, entity, registry.operator)?;
     }
-    for key in &entry.keys {
-        put_key(transaction, key)?;
+    Ok(position)
+}
+
+/// Makes an empty store this registry's. False where it has one already.
+pub(super) fn begin(transaction: &Transaction<'_>, registry: &RegistryId) -> Result<bool, RowError> {
+    let founded = transaction.query_row("SELECT count(*) FROM state", [], |row| row.get::<_, i64>(0))?;
+    if founded > 0 {
+        return Ok(false);
     }
-    if let Some(hand_out) = &entry.hand_out {
-        put_hand_out(transaction, hand_out)?;
-    }
+    let progress = rows::to_json(&Progress::default())?;
+    transaction.execute(
+        "INSERT INTO state (one, operator, namespace, head, progress, revision, changes) VALUES (1, ?1, ?2, 0, ?3, 0, 0)",
+        (registry.operator.to_string(), registry.namespace.to_string(), progress),
+    )?;
+    Ok(true)
+}
+
+/// Notes that the journal is another one than it was.
+pub(super) fn moved(transaction: &Transaction<'_>) -> Result<(), RowError> {
     transaction
         .prepare_cached("UPDATE state SET revision = revision + 1, changes = changes + 1")?
         .execute([])?;
-    Ok(position)
+    Ok(())
 }
 
 pub(super) fn envelopes(transaction: &Transaction<'_>, position: u64) -> Result<Vec<Envelope>, RowError> {
@@ -277,7 +332,12 @@ pub(super) fn envelopes(transaction: &Transaction<'_>, position: u64) -> Result<
 
 /// The time that a revocation names.
 fn revoked_at(decision: &Decision) -> Option<i64> {
-    decision.events.iter().find_map(|event| match event.fact {
+    named_by(&decision.events)
+}
+
+/// See [`revoked_at`].
+pub(super) fn named_by(events: &[Event]) -> Option<i64> {
+    events.iter().find_map(|event| match event.fact {
         Fact::UserRevoked { revoked_at, .. } | Fact::KeyRevoked { revoked_at } => Some(revoked_at),
         _ => None,
     })

@@ -47,6 +47,16 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// Made by a version before the first release.
+    #[error("{} has the format {found}, this cim-keys needs {supported}", path.display())]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The one needed.
+        supported: i64,
+    },
     /// Made by a newer version.
     #[error("{} has the format {found}, this cim-keys knows up to {supported}", path.display())]
     Newer {
@@ -109,6 +119,7 @@ impl StoreError {
             Self::Missing { .. } => "store-missing",
             Self::NotFounded { .. } => "store-not-founded",
             Self::Foreign { .. } => "store-foreign",
+            Self::Older { .. } => "store-older",
             Self::Newer { .. } => "store-newer",
             Self::Damaged { .. } => "store-damaged",
             Self::Busy { .. } => "store-busy",

@@ -140,6 +140,7 @@ pub(super) fn state(text: &str) -> Result<State, RowError> {
         "held" => Ok(State::Held),
         "confirmed" => Ok(State::Confirmed),
         "settled" => Ok(State::Settled),
+        "dropped" => Ok(State::Dropped),
         _ => Err(RowError::Damaged("the state of a command")),
     }
 }

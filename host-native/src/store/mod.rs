@@ -4,6 +4,7 @@
 //! written in one transaction and is on the disk when [`Store::commit`] returns. Several processes may have a store open
 //! together.
 
+mod bundle;
 mod commit;
 mod error;
 mod facts;
@@ -13,6 +14,7 @@ mod secrets;
 mod sync;
 mod views;
 
+pub use bundle::Import;
 pub use commit::{Committed, Entry, Promised, Revision};
 pub use error::StoreError;
 pub use secrets::HandOut;

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
 
-/// Version of the tables; a file of a newer one is refused.
-pub(super) const VERSION: i64 = 1;
+/// Version of the tables; a file of another one is refused.
+pub(super) const VERSION: i64 = 2;
 /// Marks the file as ours: `CIMK`.
 const APPLICATION: i64 = 0x4349_4D4B;
 /// How long a write waits for another process's.
@@ -64,13 +64,16 @@ CREATE TABLE journal (
     context TEXT NOT NULL,
     facts_hash TEXT NOT NULL,
     draft_hash TEXT NOT NULL,
-    messages_hash TEXT NOT NULL,
+    -- Missing where the messages came from elsewhere: they are verified before they are sent.
+    messages_hash TEXT,
     command_hash TEXT NOT NULL,
     authority TEXT NOT NULL,
     -- Unix seconds that the first attempt at a revocation named.
     revoked_at INTEGER,
     first INTEGER,
-    reason TEXT
+    reason TEXT,
+    -- Whether it came in a bundle: only whoever minted a command decides it anew under its id.
+    imported INTEGER NOT NULL
 );
 CREATE INDEX journal_pending ON journal (position) WHERE state = 'pending';
 CREATE INDEX journal_held ON journal (position) WHERE state = 'held';
@@ -168,6 +171,9 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
     let found = number("user_version")?;
+    if found < VERSION {
+        return Err(StoreError::Older { path: path.to_owned(), found, supported: VERSION });
+    }
     if found > VERSION {
         return Err(StoreError::Newer { path: path.to_owned(), found, supported: VERSION });
     }

@@ -46,7 +46,10 @@ impl Store {
                     facts_hash: rows::parse(&rows::text(row, 3)?)?,
                     draft_hash: rows::parse(&rows::text(row, 4)?)?,
                     envelopes: commit::envelopes(transaction, position)?,
-                    messages_hash: Some(rows::parse(&rows::text(row, 5)?)?),
+                    messages_hash: row
+                        .get::<_, Option<String>>(5)?
+                        .map(|hash| rows::parse(&hash))
+                        .transpose()?,
                 });
             }
             Ok(Batch { commands, more: false, revision })

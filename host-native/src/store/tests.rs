@@ -1,7 +1,10 @@
 //! The store under the sync machine, over a stream in memory; and what must never be in its file.
 
+mod bundle;
+
 use super::*;
 use crate::ambient::{Ambient, Fixed};
+use crate::error::KeyError;
 use crate::host::{Founding, Host, Request};
 use crate::ports::{Access, NatsPort, NewUser};
 use crate::vault::Vault;
@@ -93,7 +96,11 @@ fn sync(host: &Host, stream: &mut Stream) {
                 Output::Persist(persist) => inputs.push_back(Input::Persisted(store.persist(&persist))),
                 Output::Send(send) => inputs.push_back(Input::Reply(stream.append(&send.messages))),
                 Output::Redecide { command_id } => {
-                    let resolved = host.redecide(command_id).unwrap();
+                    let resolved = match host.redecide(command_id) {
+                        // As the pump does: without the key it stays held.
+                        Err(KeyError::Keyring(_)) => false,
+                        resolved => resolved.unwrap(),
+                    };
                     inputs.push_back(Input::Redecided { command_id, resolved });
                 }
                 Output::Report(status) => idle = status == Status::Idle,
@@ -404,8 +411,14 @@ fn other_files_are_refused() {
     let other = folder.path().join("other.db");
     Connection::open(&other).unwrap().execute("CREATE TABLE t (x)", []).unwrap();
     assert_eq!(Store::create(&other).unwrap_err(), StoreError::Foreign { path: other });
-    let newer = folder.path().join("newer.db");
-    drop(Store::create(&newer).unwrap());
-    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert_eq!(Store::open(&newer).unwrap_err(), StoreError::Newer { path: newer, found: 99, supported: 1 });
+    let versioned = folder.path().join("versioned.db");
+    drop(Store::create(&versioned).unwrap());
+    let set = |version: i64| {
+        Connection::open(&versioned).unwrap().pragma_update(None, "user_version", version).unwrap();
+        (Store::open(&versioned).unwrap_err(), Store::create(&versioned).unwrap_err())
+    };
+    let newer = StoreError::Newer { path: versioned.clone(), found: 99, supported: 2 };
+    assert_eq!(set(99), (newer.clone(), newer));
+    let older = StoreError::Older { path: versioned.clone(), found: 1, supported: 2 };
+    assert_eq!(set(1), (older.clone(), older));
 }

@@ -57,6 +57,8 @@ pub struct Held {
     pub context: Context,
     /// Why it is held.
     pub reason: Reason,
+    /// Whether it came in a bundle.
+    pub imported: bool,
 }
 
 /// A message on the stream.
@@ -211,7 +213,7 @@ impl Store {
     pub fn held(&self) -> Result<Vec<Held>, StoreError> {
         self.read(|transaction| {
             let mut statement = transaction.prepare_cached(
-                "SELECT command_id, command, context, reason FROM journal WHERE state = 'held' ORDER BY position",
+                "SELECT command_id, command, context, reason, imported FROM journal WHERE state = 'held' ORDER BY position",
             )?;
             let mut found = statement.query([])?;
             let mut list = Vec::new();
@@ -221,6 +223,7 @@ impl Store {
                     command: rows::json(&rows::text(row, 1)?)?,
                     context: rows::json(&rows::text(row, 2)?)?,
                     reason: rows::json(&rows::text(row, 3)?)?,
+                    imported: row.get(4)?,
                 });
             }
             Ok(list)

@@ -1,5 +1,6 @@
 //! The command line as people and scripts meet it: the real binary, each test in a home folder of its own, no server.
 
+mod bundle;
 mod crash;
 mod keys;
 mod refusals;

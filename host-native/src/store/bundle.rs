@@ -1,0 +1,102 @@
+//! Commands that come in bundles, and those that leave in them.
+
+use super::commit::{self, Line, Revision};
+use super::error::RowError;
+use super::{Store, StoreError, rows};
+use cim_keys_core::bundle::{BundledCommand, VerifiedCommand};
+use cim_keys_core::context::RegistryId;
+use cim_keys_core::digest::Digest;
+use cim_keys_core::registry::Entity;
+use uuid::Uuid;
+
+/// A command of a bundle that stands here, with what it leaves.
+#[derive(Debug)]
+pub struct Import<'a> {
+    /// The command.
+    pub command: &'a VerifiedCommand<'a>,
+    /// Digest of the registry facts it stands on.
+    pub facts_hash: Digest,
+    /// The entities that it changed, as it leaves them.
+    pub entities: Vec<Entity>,
+}
+
+impl Store {
+    /// Writes commands of a bundle at the end of the journal, all or none. Without a revision the store must be empty, and
+    /// becomes this registry's. False where it is not as it was read: read it again.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. Nothing was written then.
+    pub fn import(
+        &self,
+        registry: &RegistryId,
+        revision: Option<Revision>,
+        imports: &[Import<'_>],
+    ) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            let as_read = match revision {
+                Some(revision) => Revision::read(transaction)? == revision,
+                None => commit::begin(transaction, registry)?,
+            };
+            if !as_read {
+                return Ok(false);
+            }
+            for import in imports {
+                let bundled = import.command.bundled();
+                let line = Line {
+                    command: &bundled.command,
+                    context: &bundled.context,
+                    facts_hash: import.facts_hash,
+                    draft_hash: bundled.draft_hash,
+                    envelopes: &bundled.envelopes,
+                    messages_hash: None,
+                    revoked_at: commit::named_by(import.command.events()),
+                    imported: true,
+                };
+                commit::insert(transaction, registry, &line, &import.entities)?;
+            }
+            commit::moved(transaction)?;
+            Ok(true)
+        })
+    }
+
+    /// Pending commands in journal order, and held ones where they are wanted.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn bundled(&self, with_held: bool) -> Result<Vec<BundledCommand>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT position, command, context, draft_hash FROM journal
+                 WHERE state = 'pending' OR (?1 AND state = 'held') ORDER BY position",
+            )?;
+            let mut found = statement.query([with_held])?;
+            let mut commands = Vec::new();
+            while let Some(row) = found.next()? {
+                commands.push(BundledCommand {
+                    command: rows::json(&rows::text(row, 1)?)?,
+                    context: rows::json(&rows::text(row, 2)?)?,
+                    draft_hash: rows::parse(&rows::text(row, 3)?)?,
+                    envelopes: commit::envelopes(transaction, row.get(0)?)?,
+                });
+            }
+            Ok(commands)
+        })
+    }
+
+    /// Gives up a held command that came in a bundle. False where it is none, or not held any more.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn drop_held(&self, command_id: Uuid) -> Result<bool, StoreError> {
+        self.write(|transaction| -> Result<bool, RowError> {
+            let changed = transaction.execute(
+                "UPDATE journal SET state = 'dropped' WHERE command_id = ?1 AND state = 'held' AND imported",
+                [command_id.as_bytes().as_slice()],
+            )?;
+            if changed > 0 {
+                commit::moved(transaction)?;
+            }
+            Ok(changed > 0)
+        })
+    }
+}
