@@ -116,6 +116,12 @@ pub enum KeyError {
         /// Which.
         id: EntityId,
     },
+    /// The registry does not know the key.
+    #[error("no entity of this registry has the key {key}")]
+    ForeignKey {
+        /// The key.
+        key: PublicKey,
+    },
     /// The account has no key that could sign this.
     #[error("account {account} has no {}", match role { Some(role) => format!("signing key with the role {role:?}"), None => "plain signing key".to_owned() })]
     NoSigningKey {
@@ -177,6 +183,7 @@ impl KeyError {
             Self::HeldOwn { .. } => "held-own",
             Self::IdTaken { .. } => "id-taken",
             Self::Unknown { .. } => "unknown",
+            Self::ForeignKey { .. } => "foreign-key",
             Self::NoSigningKey { .. } => "no-signing-key",
             Self::NoUserSeed { .. } => "no-user-seed",
             Self::NotHandedOut { .. } => "not-handed-out",

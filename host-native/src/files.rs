@@ -108,6 +108,22 @@ pub fn read_secret(path: &Path) -> Result<SecretText, FileError> {
     }
 }
 
+/// Reads a secret from stdin.
+///
+/// # Errors
+/// It cannot be read, is larger than 1 MiB, or no UTF-8 text.
+pub fn read_secret_stdin() -> Result<SecretText, FileError> {
+    let path = || PathBuf::from("stdin");
+    // Reserved at once, so that no shorter buffer is left behind unwiped.
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(LIMIT).unwrap_or(0) + 1));
+    match io::stdin().lock().take(LIMIT + 1).read_to_string(&mut text) {
+        Ok(read) if read as u64 <= LIMIT => Ok(SecretText::new(std::mem::take(&mut text))),
+        Ok(_) => Err(FileError::Content { path: path() }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(FileError::Content { path: path() }),
+        Err(error) => Err(FileError::io("read", &path(), &error)),
+    }
+}
+
 /// Reads a file that is no secret, or stdin where the path is `-`.
 ///
 /// # Errors

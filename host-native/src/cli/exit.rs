@@ -172,6 +172,12 @@ fn judge(error: &KeyError) -> (Exit, Option<&'static str>) {
         KeyError::Unknown { .. } => {
             (Exit::NotFound, Some("`cim-keys list accounts` and `cim-keys list users` show what there is"))
         }
+        KeyError::ForeignKey { .. } => (
+            Exit::NotFound,
+            Some(
+                "nothing was kept: `cim-keys list keys` shows what it knows; name another registry with --registry NAME",
+            ),
+        ),
         KeyError::NoSigningKey { role: Some(_), .. } => (
             Exit::NotFound,
             Some("make one: `cim-keys key generate --owner ACCOUNT --role NAME --allow-pub …`"),
@@ -301,7 +307,9 @@ fn keyring(error: &KeyringError) -> (Exit, Option<&'static str>) {
     match error {
         KeyringError::Missing { .. } => (
             Exit::Permission,
-            Some("do it on the host that keeps this key, or make a signing key of this host's own"),
+            Some(
+                "do it on the host that keeps this key, bring its seed here (`cim-keys key import`), or make a signing key of this host's own",
+            ),
         ),
         KeyringError::Vault(error) => vault(error),
         KeyringError::Store(error) => store(error),

@@ -27,6 +27,8 @@ pub(super) enum Verb {
     Generate(Box<Generate>),
     /// End a key
     Revoke(Revoke),
+    /// Keep seeds of keys that this registry knows, and that were made elsewhere
+    Import(super::key_import::Args),
     /// List signing, curve and free keys
     List(List),
 }
@@ -109,6 +111,7 @@ pub(super) fn run(verb: &Verb, globals: &Globals) -> Result<(), CliError> {
     match verb {
         Verb::Generate(args) => generate(args, globals),
         Verb::Revoke(args) => revoke(args, globals),
+        Verb::Import(args) => super::key_import::run(args, globals),
         Verb::List(args) => list(args, globals),
     }
 }

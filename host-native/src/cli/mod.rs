@@ -16,6 +16,7 @@ pub mod globals;
 mod held;
 mod init;
 mod key;
+mod key_import;
 mod list;
 mod log;
 pub mod output;

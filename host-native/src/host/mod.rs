@@ -3,6 +3,7 @@
 mod authority;
 mod bundle;
 mod hand_out;
+mod keep;
 mod redecide;
 mod run;
 

@@ -42,12 +42,12 @@ impl Store {
         })
     }
 
-    /// Keeps a sealed seed.
+    /// Keeps sealed seeds, all of them or none.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn keep(&self, key: &SealedKey) -> Result<(), StoreError> {
-        self.write(|transaction| put_key(transaction, key))
+    pub fn keep(&self, keys: &[SealedKey]) -> Result<(), StoreError> {
+        self.write(|transaction| keys.iter().try_for_each(|key| put_key(transaction, key)))
     }
 
     /// Creds that are not written yet, oldest command first.

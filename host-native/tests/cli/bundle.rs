@@ -97,3 +97,51 @@ fn what_is_wrong_with_a_bundle_is_said_and_nothing_is_written() {
     let ran = tool.run(&["held", "drop", id.as_str().unwrap()]);
     assert!(ran.status == 4 && ran.stderr.contains("it is pending"), "{}", ran.stderr);
 }
+
+#[test]
+fn seeds_that_were_made_elsewhere_are_kept() {
+    let tool = Tool::founded();
+    let made = tool.json(&["key", "generate", "--owner", "APP", "--out", "app.nk"]);
+    let (public, stranger) =
+        (text(&made, "/public_key"), tool.json(&["key", "generate", "user", "--plain", "--out", "u.nk"]));
+    tool.ok(&["bundle", "export", "--out", "all.bundle"]);
+    let other = Tool::new();
+    other.ok(&["bundle", "import", tool.path("all.bundle").to_str().unwrap()]);
+    let create = ["user", "create", "alice", "-a", "APP", "--creds", "alice.creds"];
+    assert_eq!(other.run(&create).status, 6);
+
+    let seed = fs::read_to_string(tool.path("app.nk")).unwrap();
+    let strange = fs::read_to_string(tool.path("u.nk")).unwrap();
+    let secret = |name: &str, content: &str| {
+        fs::write(other.path(name), content).unwrap();
+        #[cfg(unix)]
+        fs::set_permissions(other.path(name), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    secret("good", &format!("# seeds\n\n{seed} {public} # of APP\n"));
+    secret("both", &format!("{seed}\n{strange}\n"));
+    secret("crossed", &format!("{seed} {}\n", text(&stranger, "/public_key")));
+    secret("changed", &seed.replacen("SA", "SB", 1));
+    secret("talk", "# nothing\n");
+    fs::write(other.path("open"), &seed).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(other.path("open"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    for (file, status, word) in [
+        ("both", 4, "no entity of this registry"),
+        ("crossed", 3, "line 1: the seed is that of"),
+        ("changed", 3, "line 1"),
+        ("talk", 3, "no seed"),
+        ("open", 6, "chmod 600"),
+        ("missing", 4, "does not exist"),
+    ] {
+        let ran = other.run(&["key", "import", file]);
+        assert_eq!(ran.status, status, "{file}: {}", ran.stderr);
+        assert!(ran.stderr.contains(word) && !ran.stderr.contains(&seed[10..30]), "{file}: {}", ran.stderr);
+    }
+    let dry = other.json(&["key", "import", "good", "--dry-run"]);
+    assert_eq!((&dry["kept"], other.json(&["status"])["kept_keys"].as_u64()), (&1.into(), Some(0)));
+    let kept = other.json(&["key", "import", "good"]);
+    assert_eq!((&kept["kept"], &kept["keys"][0]["known"]), (&1.into(), &false.into()));
+    assert_eq!(other.json(&["key", "import", "good"])["kept"], 0);
+    assert!(!kept.to_string().contains(&seed));
+    other.ok(&create);
+}
