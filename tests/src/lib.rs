@@ -8,6 +8,7 @@ pub mod operations;
 pub mod pipeline;
 pub mod program;
 pub mod proxy;
+pub mod sandbox;
 pub mod server;
 pub mod simulator;
 pub mod site;

@@ -3,7 +3,7 @@
 use crate::tools::workspace_root;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -57,6 +57,25 @@ impl Person {
         command.env_clear().env("HOME", self.home()).env("USER", "tester").env("PATH", "/nowhere");
         command.current_dir(self.home()).args(words).stdin(Stdio::null());
         command
+    }
+
+    /// A shell in this person's home that finds the program and whatever the system has, and stops at the first failure.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut path = program().parent().unwrap_or(Path::new("/")).as_os_str().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let mut command = Command::new("sh");
+        command.env_clear().env("HOME", self.home()).env("USER", "tester").env("PATH", path);
+        command.current_dir(self.home()).args(["-euc", script]).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end, with something on stdin.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn run_with(&self, words: &[&str], stdin: &[u8]) -> Said {
+        fed(&mut self.command(words), stdin)
     }
 
     /// Runs it to its end.
@@ -119,6 +138,21 @@ impl Drop for Running {
     }
 }
 
+/// Runs a process to its end, with something on stdin.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn fed(command: &mut Command, stdin: &[u8]) -> Said {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut pipe = child.stdin.take().expect("its stdin");
+    std::thread::scope(|scope| {
+        // One that refuses its words does not read.
+        scope.spawn(move || pipe.write_all(stdin).unwrap_or_default());
+        said(child.wait_with_output().expect("its output"))
+    })
+}
+
 /// What a process that has ended said.
 pub fn said(output: Output) -> Said {
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -129,19 +163,27 @@ pub fn said(output: Output) -> Said {
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.current_dir(workspace_root());
+        let mut build = cargo();
         build.args(["build", "--quiet", "--locked", "--package", "cim-keys", "--bin", "cim-keys"]);
-        build.arg("--message-format=json");
-        let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
-        assert!(output.status.success(), "cim-keys does not build");
-        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
-        let executable =
-            lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
-                (message["target"]["name"] == "cim-keys")
-                    .then(|| message["executable"].as_str().map(PathBuf::from))?
-            });
-        executable.expect("cargo names the program")
+        executable(&mut build, "cim-keys")
     })
+}
+
+/// Cargo, in the workspace.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace_root());
+    cargo
+}
+
+/// Builds, and gives the file of the program that cargo names.
+pub(crate) fn executable(build: &mut Command, name: &str) -> PathBuf {
+    let output = build.arg("--message-format=json").stderr(Stdio::inherit()).output().expect("cargo runs");
+    assert!(output.status.success(), "{name} does not build");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let executable =
+        lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
+            (message["target"]["name"] == name).then(|| message["executable"].as_str().map(PathBuf::from))?
+        });
+    executable.expect("cargo names the program")
 }
