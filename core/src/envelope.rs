@@ -50,16 +50,16 @@ impl Envelope {
 }
 
 /// Payloads are JSON, so text keeps them readable where an envelope is stored.
-mod text {
+pub(crate) mod text {
     use alloc::string::String;
     use alloc::vec::Vec;
     use serde::{Deserialize, Deserializer, Serializer, ser};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(core::str::from_utf8(bytes).map_err(ser::Error::custom)?)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         Ok(String::deserialize(deserializer)?.into_bytes())
     }
 }

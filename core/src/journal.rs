@@ -74,7 +74,7 @@ pub enum State {
 }
 
 /// What the journal knows of one of our commands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Own {
     /// Its id.
     pub command_id: Uuid,
@@ -91,7 +91,7 @@ pub struct Own {
 }
 
 /// A command that is to be held, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// Its id.
     pub command_id: Uuid,

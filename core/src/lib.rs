@@ -21,6 +21,7 @@ extern crate std;
 // What a NATS identity is made of.
 pub mod creds;
 pub mod digest;
+pub mod entropy;
 pub mod jwt;
 pub mod nkey;
 pub mod secret;
@@ -46,5 +47,6 @@ pub mod draft;
 // What is confirmed and pending, and the machine that brings it to the stream.
 pub mod admission;
 pub mod bundle;
+pub mod jetstream;
 pub mod journal;
 pub mod sync;

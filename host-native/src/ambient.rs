@@ -1,5 +1,6 @@
 //! The only clock and the only source of randomness of this host.
 
+use cim_keys_core::entropy;
 use cim_keys_core::sync::Moment;
 use cim_keys_core::time::Timestamp;
 use std::collections::BTreeSet;
@@ -69,7 +70,7 @@ impl Ambient {
     /// The source failed, gave too little, or gave what no CSPRNG gives.
     pub fn entropy(&self) -> Result<[u8; 32], EntropyError> {
         let mut bytes = [0u8; 32];
-        let checked = self.draw(&mut bytes).and_then(|()| check(&bytes)).and_then(|()| self.is_new(&bytes));
+        let checked = self.draw(&mut bytes).and_then(|()| Ok(entropy::check(&bytes)?)).and_then(|()| self.is_new(&bytes));
         if checked.is_err() {
             bytes.zeroize();
         }
@@ -124,18 +125,6 @@ impl fmt::Debug for Ambient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Ambient(..)")
     }
-}
-
-/// Refuses what no CSPRNG gives: all bytes equal, or a short pattern again and again.
-fn check(bytes: &[u8; 32]) -> Result<(), EntropyError> {
-    for period in [1, 2, 4, 8, 16] {
-        let (first, rest) = bytes.split_at(period);
-        if rest.chunks(period).all(|chunk| chunk == first) {
-            return Err(EntropyError::Pattern { period });
-        }
-    }
-    let counts = |step: u8| bytes.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(step));
-    if counts(1) || counts(255) { Err(EntropyError::Pattern { period: 32 }) } else { Ok(()) }
 }
 
 struct System {
@@ -215,13 +204,8 @@ pub enum EntropyError {
         found: usize,
     },
     /// A pattern.
-    #[error(
-        "the random source gave a pattern of {period} bytes: it is broken, and keys made of it could be guessed"
-    )]
-    Pattern {
-        /// Bytes after which it repeats.
-        period: usize,
-    },
+    #[error(transparent)]
+    Pattern(#[from] entropy::Pattern),
     /// The same bytes again.
     #[error(
         "the random source gave the same bytes twice: it is broken, and keys made of it could be guessed"
@@ -236,7 +220,7 @@ impl EntropyError {
         match self {
             Self::Source { .. } => "entropy-source",
             Self::Short { .. } => "entropy-short",
-            Self::Pattern { .. } => "entropy-pattern",
+            Self::Pattern(error) => error.code(),
             Self::Repeated => "entropy-repeated",
         }
     }
@@ -270,22 +254,22 @@ mod tests {
     fn a_broken_source_makes_no_key() {
         assert_eq!(draw(|_| Err("no".into())), Err(EntropyError::Source { reason: "no".into() }));
         assert_eq!(draw(|_| Ok(7)), Err(EntropyError::Short { expected: 32, found: 7 }));
-        assert_eq!(draw(|buffer| Ok(buffer.len())), Err(EntropyError::Pattern { period: 1 }));
+        assert_eq!(draw(|buffer| Ok(buffer.len())), Err(EntropyError::Pattern(entropy::Pattern { period: 1 })));
         let constant = |buffer: &mut [u8]| {
             buffer.fill(9);
             Ok(buffer.len())
         };
-        assert_eq!(draw(constant), Err(EntropyError::Pattern { period: 1 }));
+        assert_eq!(draw(constant), Err(EntropyError::Pattern(entropy::Pattern { period: 1 })));
         let pattern = |buffer: &mut [u8]| {
             buffer.iter_mut().enumerate().for_each(|(place, byte)| *byte = (place % 8) as u8);
             Ok(buffer.len())
         };
-        assert_eq!(draw(pattern), Err(EntropyError::Pattern { period: 8 }));
+        assert_eq!(draw(pattern), Err(EntropyError::Pattern(entropy::Pattern { period: 8 })));
         let counter = |buffer: &mut [u8]| {
             buffer.iter_mut().enumerate().for_each(|(place, byte)| *byte = place as u8);
             Ok(buffer.len())
         };
-        assert_eq!(draw(counter), Err(EntropyError::Pattern { period: 32 }));
+        assert_eq!(draw(counter), Err(EntropyError::Pattern(entropy::Pattern { period: 32 })));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 /// One question that a decision or an admission asks of a registry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Lookup {
     /// The entity of this id.
     Entity(EntityId),
@@ -55,12 +56,48 @@ pub struct Missing {
 }
 
 /// Answers to look-ups, and no more: asking for anything else is an error, so that an incomplete scope shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// As JSON lists of question and answer: `{registry, entities: [[id, entity]], names: [[parent, name, id]],
+/// commands: [[id, recorded]]}`, each answer null where there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Listed", from = "Listed")]
 pub struct Facts {
     registry: RegistryId,
     entities: BTreeMap<EntityId, Option<Entity>>,
     names: BTreeMap<(PublicKey, String), Option<EntityId>>,
     commands: BTreeMap<Uuid, Option<Recorded>>,
+}
+
+/// [`Facts`] as JSON has them: keys of more than one part are no member names.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Facts", deny_unknown_fields)]
+struct Listed {
+    registry: RegistryId,
+    entities: Vec<(EntityId, Option<Entity>)>,
+    names: Vec<(PublicKey, String, Option<EntityId>)>,
+    commands: Vec<(Uuid, Option<Recorded>)>,
+}
+
+impl From<Facts> for Listed {
+    fn from(facts: Facts) -> Self {
+        Self {
+            registry: facts.registry,
+            entities: facts.entities.into_iter().collect(),
+            names: facts.names.into_iter().map(|((parent, name), holder)| (parent, name, holder)).collect(),
+            commands: facts.commands.into_iter().collect(),
+        }
+    }
+}
+
+impl From<Listed> for Facts {
+    fn from(listed: Listed) -> Self {
+        Self {
+            registry: listed.registry,
+            entities: listed.entities.into_iter().collect(),
+            names: listed.names.into_iter().map(|(parent, name, holder)| ((parent, name), holder)).collect(),
+            commands: listed.commands.into_iter().collect(),
+        }
+    }
 }
 
 impl Facts {

@@ -9,6 +9,7 @@ use crate::rules::Reason;
 use crate::stream::StreamConfig;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Time and randomness, supplied with every input.
@@ -21,7 +22,8 @@ pub struct Moment {
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Input {
     /// Begin, or begin again: the time of the last [`Output::Wait`] is over, or there is something new in the journal.
     Tick,
@@ -63,7 +65,8 @@ pub enum Input {
 }
 
 /// What a host must do, in this order. At most one of them asks for an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[must_use]
 pub enum Output {
     /// Ask the stream's leader how it stands, and read what is stored behind `after`, in order and without a gap.
@@ -106,7 +109,7 @@ pub enum Output {
 }
 
 /// What a read gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
     /// How the leader says the stream stands, asked before the messages were read.
     pub info: StreamInfo,
@@ -115,7 +118,7 @@ pub struct Read {
 }
 
 /// How a stream stands, by its leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamInfo {
     /// Which stream.
     pub identity: StreamIdentity,
@@ -130,7 +133,8 @@ pub struct StreamInfo {
 }
 
 /// Why a read could not be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Failure {
     /// No answer in time, no connection, or an answer that cannot be read.
     Unreachable,
@@ -156,7 +160,7 @@ pub enum Failure {
 }
 
 /// Messages to publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Send {
     /// In order; headers complete, transport headers included.
     pub messages: Vec<Outgoing>,
@@ -165,18 +169,20 @@ pub struct Send {
 }
 
 /// One message to publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outgoing {
     /// Subject.
     pub subject: String,
     /// All headers.
     pub headers: Headers,
-    /// Payload.
+    /// Payload: JSON text.
+    #[serde(with = "crate::envelope::text")]
     pub payload: Vec<u8>,
 }
 
 /// What came back for a [`Send`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// Stored, says the server.
     Ack {
@@ -209,7 +215,8 @@ pub enum Reply {
 }
 
 /// What came of a [`Persist`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Persisted {
     /// Written, durably.
     Ok,
@@ -223,7 +230,7 @@ pub enum Persisted {
 }
 
 /// One transaction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Persist {
     /// The journal's `head` must be this, or it is *stale*.
     pub expect_head: u64,
@@ -251,7 +258,8 @@ pub struct Persist {
 }
 
 /// What becomes of the entities that pending commands touched.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Overlay {
     /// Nothing.
     #[default]
@@ -266,7 +274,8 @@ pub enum Overlay {
 }
 
 /// How the machine stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Nothing is pending that could be appended, and everything stored was read.
     Idle,

@@ -1,6 +1,6 @@
 //! The server's process: found, started, watched, ended.
 
-use crate::nats::link::numbers;
+use cim_keys_core::jetstream::server_version;
 use cim_keys_core::stream::SERVER_FLOOR;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
@@ -38,7 +38,7 @@ pub async fn find(named: Option<&Path>) -> Result<PathBuf, ServerError> {
     let variable = std::env::var_os("NATS_SERVER_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
     if let Some(path) = named.map(Path::to_owned).or(variable) {
         let found = version(&path).await?;
-        return match numbers(&found) {
+        return match server_version(&found) {
             Some(numbers) if numbers >= SERVER_FLOOR => Ok(path),
             _ => Err(ServerError::TooOld { path, found }),
         };
@@ -50,7 +50,7 @@ pub async fn find(named: Option<&Path>) -> Result<PathBuf, ServerError> {
             continue;
         }
         match version(&path).await {
-            Ok(found) if numbers(&found).is_some_and(|numbers| numbers >= SERVER_FLOOR) => return Ok(path),
+            Ok(found) if server_version(&found).is_some_and(|numbers| numbers >= SERVER_FLOOR) => return Ok(path),
             Ok(found) => old = old.or(Some(ServerError::TooOld { path, found })),
             Err(_) => {}
         }
@@ -67,7 +67,7 @@ async fn version(path: &Path) -> Result<String, ServerError> {
         .map_err(|_| failed("it does not say its version".into()))?
         .map_err(|error| failed(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    match text.rsplit(' ').next().filter(|word| numbers(word).is_some()) {
+    match text.rsplit(' ').next().filter(|word| server_version(word).is_some()) {
         Some(word) => Ok(word.trim_start_matches('v').to_owned()),
         None => Err(failed("it does not say its version".into())),
     }

@@ -3,8 +3,8 @@
 use super::link::{Link, Trouble};
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use cim_keys_core::headers::Headers;
+use cim_keys_core::jetstream;
 use cim_keys_core::sync::{Outgoing, Reply, Send};
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
@@ -32,7 +32,7 @@ async fn publish(link: &Link, send: Send) -> Reply {
     }
     let Some(headers) = client_headers(&last.headers) else { return unsendable() };
     match link.ask(&last.subject, Some(headers), last.payload, link.answer()).await {
-        Ok(answer) => read_reply(&answer.payload),
+        Ok(answer) => jetstream::reply(&answer.payload),
         Err(trouble) => trouble.into(),
     }
 }
@@ -51,43 +51,4 @@ fn client_headers(headers: &Headers) -> Option<HeaderMap> {
         map.append(parsed, HeaderValue::from_str(value).ok()?);
     }
     Some(map)
-}
-
-fn read_reply(payload: &[u8]) -> Reply {
-    let Ok(value) = serde_json::from_slice::<Value>(payload) else { return Reply::Unknown };
-    let error = &value["error"];
-    if !error.is_null() {
-        let code = error["err_code"].as_u64().or_else(|| error["code"].as_u64());
-        return match code.and_then(|code| u32::try_from(code).ok()) {
-            Some(code) => Reply::Error { code },
-            None => Reply::Unknown,
-        };
-    }
-    match (value["stream"].as_str(), value["seq"].as_u64()) {
-        (Some(stream), Some(sequence)) => Reply::Ack {
-            stream: stream.to_owned(),
-            sequence,
-            duplicate: value["duplicate"].as_bool().unwrap_or_default(),
-        },
-        _ => Reply::Unknown,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_read_by_their_numbers() {
-        let read = |text: &str| read_reply(text.as_bytes());
-        let ack = |sequence, duplicate| Reply::Ack { stream: "KEYS_EVENTS".into(), sequence, duplicate };
-        assert_eq!(read(r#"{"stream":"KEYS_EVENTS","seq":7}"#), ack(7, false));
-        assert_eq!(read(r#"{"stream":"KEYS_EVENTS","seq":7,"batch":"b","count":2}"#), ack(7, false));
-        assert_eq!(read(r#"{"stream":"KEYS_EVENTS","seq":7,"duplicate":true}"#), ack(7, true));
-        let conflict = r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 3"}}"#;
-        assert_eq!(read(conflict), Reply::Error { code: 10071 });
-        for odd in ["", "{}", "[]", r#"{"stream":"KEYS_EVENTS"}"#, r#"{"error":{}}"#] {
-            assert_eq!(read(odd), Reply::Unknown, "{odd}");
-        }
-    }
 }

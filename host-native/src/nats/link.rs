@@ -117,8 +117,8 @@ impl Link {
 
     /// The same as numbers; none where it is no version.
     #[must_use]
-    pub fn server_numbers(&self) -> Option<(u32, u32, u32)> {
-        numbers(&self.server_version())
+    pub fn server_cim_keys_core::jetstream::server_version(&self) -> Option<(u32, u32, u32)> {
+        cim_keys_core::jetstream::server_version(&self.server_version())
     }
 
     /// The largest message in bytes that the server takes.
@@ -335,14 +335,6 @@ impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Link({}, {})", self.server_name(), self.api_prefix)
     }
-}
-
-/// `2.15.1` as numbers; what follows a `-` or `+` is left out.
-#[must_use]
-pub fn numbers(version: &str) -> Option<(u32, u32, u32)> {
-    let plain = version.trim().trim_start_matches('v').split(['-', '+']).next()?;
-    let mut parts = plain.split('.').map(|part| part.parse::<u32>().ok());
-    Some((parts.next()??, parts.next()??, parts.next()??))
 }
 
 fn check_time(access: &Access, now: i64) -> Result<(), LinkError> {

@@ -1,7 +1,7 @@
 //! The streams on a server: their settings in JetStream's JSON, and creating what is missing.
 
-use super::link::{Link, Trouble, numbers};
-use cim_keys_core::journal::StreamIdentity;
+use super::link::{Link, Trouble};
+use cim_keys_core::jetstream::{self, AnswerError};
 use cim_keys_core::stream::{
     Difference, KEYS_ARCHIVE, KEYS_EVENTS, SERVER_FLOOR, StreamConfig, keys_archive_stream_config,
     keys_events_stream_config,
@@ -109,8 +109,7 @@ async fn one(
 /// See [`StreamsError`]; code 10059 where it does not exist.
 pub async fn info(link: &Link, stream: &str) -> Result<StreamInfo, StreamsError> {
     let answer = api(link, &format!("STREAM.INFO.{stream}"), Vec::new(), stream, link.answer()).await?;
-    let mut info =
-        parse_info(&answer).ok_or_else(|| StreamsError::Unreadable { stream: stream.to_owned() })?;
+    let mut info = jetstream::stream_info(&answer).map_err(|error| refused(stream, error))?;
     info.server = link.server_numbers();
     Ok(info)
 }
@@ -127,44 +126,28 @@ async fn create(link: &Link, config: &StreamConfig, replicas: u32) -> Result<(),
 }
 
 /// Asks the JetStream API; an error in the answer is an error here.
-pub(super) async fn api(
+async fn api(
     link: &Link,
     tail: &str,
     body: Vec<u8>,
     stream: &str,
     patience: Duration,
-) -> Result<Value, StreamsError> {
+) -> Result<Vec<u8>, StreamsError> {
     let subject = link.api(tail);
     let answer = link
         .ask(&subject, None, body, patience)
         .await
         .map_err(|trouble| StreamsError::NoAnswer { subject, trouble })?;
-    let value: Value = serde_json::from_slice(&answer.payload)
-        .map_err(|_| StreamsError::Unreadable { stream: stream.to_owned() })?;
-    let error = &value["error"];
-    if error.is_null() {
-        return Ok(value);
-    }
-    let code = error["err_code"].as_u64().or_else(|| error["code"].as_u64()).unwrap_or_default();
-    Err(StreamsError::Refused {
-        stream: stream.to_owned(),
-        code: u32::try_from(code).unwrap_or_default(),
-        description: error["description"].as_str().unwrap_or_default().chars().take(200).collect(),
-    })
+    jetstream::accepted(&answer.payload).map_err(|error| refused(stream, error))?;
+    Ok(answer.payload.to_vec())
 }
 
-fn parse_info(answer: &Value) -> Option<StreamInfo> {
-    let state = &answer["state"];
-    Some(StreamInfo {
-        identity: StreamIdentity {
-            name: answer["config"]["name"].as_str()?.to_owned(),
-            created: answer["created"].as_str()?.to_owned(),
-        },
-        config: from_json(&answer["config"]),
-        first: state["first_seq"].as_u64()?,
-        last: state["last_seq"].as_u64()?,
-        server: None,
-    })
+fn refused(stream: &str, error: AnswerError) -> StreamsError {
+    let stream = stream.to_owned();
+    match error {
+        AnswerError::Refused { code, description } => StreamsError::Refused { stream, code, description },
+        AnswerError::Unreadable => StreamsError::Unreadable { stream },
+    }
 }
 
 /// Settings as JetStream's JSON.
@@ -210,42 +193,6 @@ pub fn to_json(config: &StreamConfig, replicas: u32) -> Value {
         set("republish", json!({ "src": source, "dest": destination }));
     }
     json
-}
-
-/// Settings from JetStream's JSON; what a server leaves out has the value that it stands for.
-#[must_use]
-pub fn from_json(json: &Value) -> StreamConfig {
-    let text = |name: &str, default: &str| json[name].as_str().unwrap_or(default).to_owned();
-    let flag = |name: &str| json[name].as_bool().unwrap_or_default();
-    let count = |name: &str, default: i64| json[name].as_i64().unwrap_or(default);
-    let nanos = |name: &str| json[name].as_u64().unwrap_or_default();
-    // 0 and -1 are both without a limit.
-    let limit = |name: &str| Some(count(name, -1)).filter(|limit| *limit != 0).unwrap_or(-1);
-    let part = |value: &Value, name: &str| value[name].as_str().map(str::to_owned);
-    let republish = &json["republish"];
-    let subjects = json["subjects"].as_array().map(Vec::as_slice).unwrap_or_default();
-    StreamConfig {
-        name: text("name", ""),
-        subjects: subjects.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        retention: text("retention", "limits"),
-        storage: text("storage", "file"),
-        discard: text("discard", "old"),
-        max_age: nanos("max_age"),
-        max_msg_size: limit("max_msg_size"),
-        max_msgs: limit("max_msgs"),
-        max_msgs_per_subject: limit("max_msgs_per_subject"),
-        duplicate_window: nanos("duplicate_window"),
-        allow_direct: flag("allow_direct"),
-        allow_atomic: flag("allow_atomic"),
-        deny_delete: flag("deny_delete"),
-        deny_purge: flag("deny_purge"),
-        republish: part(republish, "src").zip(part(republish, "dest")),
-        mirror: part(&json["mirror"], "name"),
-        sealed: flag("sealed"),
-        persist_async: json["persist_mode"].as_str() == Some("async"),
-        allow_rollup: flag("allow_rollup_hdrs"),
-        no_ack: flag("no_ack"),
-    }
 }
 
 /// Sorts RFC 3339 texts in UTC whose decimals may be cut: `…05Z` is before `…05.5Z`.
@@ -334,12 +281,18 @@ fn list(differences: &[Difference]) -> String {
 /// Whether a version is too old for writers.
 #[must_use]
 pub fn too_old(version: &str) -> bool {
-    numbers(version).is_none_or(|found| found < SERVER_FLOOR)
+    jetstream::server_version(version).is_none_or(|found| found < SERVER_FLOOR)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn from_json(config: &Value) -> StreamConfig {
+        let state = json!({ "first_seq": 0, "last_seq": 0 });
+        let answer = json!({ "config": config, "created": "2026-11-23T18:00:05Z", "state": state });
+        jetstream::stream_info(answer.to_string().as_bytes()).unwrap().config
+    }
 
     #[test]
     fn settings_survive_the_way_to_json_and_back() {

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use cim_keys_core::creds;
 use cim_keys_core::digest::Digest;
+use cim_keys_core::entropy;
 use cim_keys_core::jwt::{
     self, AccountLimits, Export, Import, Json, ShareKind, Token, TokenId, Unknown, Unsigned, UserRights,
     subject, template,
@@ -19,6 +20,7 @@ exports! {
         (Digest::of(&bytes), Digest::of_all(more.iter().map(Vec::as_slice)))
     }
     digest_parse(text: String) { Digest::from_str(&text)? }
+    entropy_check(bytes: [u8; 32]) { entropy::check(&bytes)? }
 
     secret_text(text: String) { shown(SecretText::new(text)) }
     secret_bytes(bytes: Vec<u8>) { shown(SecretBytes::new(bytes)) }

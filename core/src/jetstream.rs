@@ -1,0 +1,400 @@
+//! The JetStream API as data: what is asked, and what an answer says. Hosts carry the bytes.
+
+use crate::admission::{SERVER_HEADERS, StoredMessage};
+use crate::context::RegistryId;
+use crate::headers::{self, Headers};
+use crate::journal::StreamIdentity;
+use crate::roles;
+use crate::stream::{KEYS_EVENTS, StreamConfig};
+use crate::sync::{Failure, Reply, StreamInfo};
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use base64ct::{Base64, Encoding};
+use serde::{Deserialize, Serialize};
+
+/// What a server adds to each message of a batch, beside [`SERVER_HEADERS`].
+const PENDING: &str = "Nats-Num-Pending";
+/// There is no message of this sequence.
+const NO_MESSAGE: u32 = 10037;
+
+/// Where a reader and writer of `KEYS_EVENTS` asks and listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// How the stream stands; empty request, see [`stream_info`].
+    pub stream_info: String,
+    /// Many messages; see [`direct_get`] and [`stored`].
+    pub direct_get: String,
+    /// One message from the leader; see [`message_get`] and [`message`].
+    pub message_get: String,
+    /// Stored messages as they come, to be listened to.
+    pub log: String,
+    /// Prefix of the user's own inboxes.
+    pub inbox: String,
+}
+
+impl Endpoints {
+    /// For a registry, through a prefix of the JetStream API, as this user (its public key).
+    #[must_use]
+    pub fn new(registry: &RegistryId, api_prefix: &str, user: &str) -> Self {
+        Self {
+            stream_info: format!("{api_prefix}.STREAM.INFO.{KEYS_EVENTS}"),
+            direct_get: format!("{api_prefix}.DIRECT.GET.{KEYS_EVENTS}"),
+            message_get: format!("{api_prefix}.STREAM.MSG.GET.{KEYS_EVENTS}"),
+            log: registry.namespace.log(),
+            inbox: roles::inbox(user),
+        }
+    }
+}
+
+/// Asks for up to `count` messages from sequence `first` on. May be answered by a copy that is behind: its end proves
+/// nothing.
+#[must_use]
+pub fn direct_get(first: u64, count: u64) -> String {
+    format!(r#"{{"seq":{first},"batch":{count}}}"#)
+}
+
+/// Asks for one message.
+#[must_use]
+pub fn message_get(sequence: u64) -> String {
+    format!(r#"{{"seq":{sequence}}}"#)
+}
+
+/// The numbers of a server's version, `2.15.1` or `v2.12.0-RC.1`. A pre-release counts as the release it leads to.
+#[must_use]
+pub fn server_version(text: &str) -> Option<(u32, u32, u32)> {
+    let plain = text.trim().trim_start_matches('v').split(['-', '+']).next()?;
+    let mut parts = plain.split('.').map(|part| part.parse::<u32>().ok());
+    Some((parts.next()??, parts.next()??, parts.next()??))
+}
+
+/// Why an answer does not say what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// An error of the API.
+    #[error("{description} ({code})")]
+    Refused {
+        /// Its number.
+        code: u32,
+        /// In the server's words, cut after 200 characters.
+        description: String,
+    },
+    /// No answer of the API.
+    #[error("the server's answer cannot be read")]
+    Unreadable,
+}
+
+impl AnswerError {
+    /// Stable code for hosts.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "stream-refused",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl From<AnswerError> for Failure {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::Refused { code: 10059, .. } => Self::StreamMissing,
+            AnswerError::Refused { code, .. } => Self::Code { code },
+            AnswerError::Unreadable => Self::Unreachable,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    #[serde(default)]
+    err_code: u32,
+    #[serde(default)]
+    code: u32,
+    #[serde(default)]
+    description: String,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    error: Option<Refused>,
+}
+
+/// Whether an answer is one of the API and no error.
+///
+/// # Errors
+/// See [`AnswerError`].
+pub fn accepted(answer: &[u8]) -> Result<(), AnswerError> {
+    let Refusal { error } = serde_json::from_slice(answer).map_err(|_| AnswerError::Unreadable)?;
+    let Some(Refused { err_code, code, description }) = error else { return Ok(()) };
+    let code = if err_code == 0 { code } else { err_code };
+    Err(AnswerError::Refused { code, description: description.chars().take(200).collect() })
+}
+
+#[derive(Deserialize)]
+struct Stands {
+    config: Settings,
+    created: String,
+    state: Ends,
+}
+
+#[derive(Deserialize)]
+struct Ends {
+    first_seq: u64,
+    last_seq: u64,
+}
+
+/// What a server leaves out has the value that it stands for.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Settings {
+    name: String,
+    subjects: Vec<String>,
+    retention: Option<String>,
+    storage: Option<String>,
+    discard: Option<String>,
+    max_age: u64,
+    max_msg_size: i64,
+    max_msgs: i64,
+    max_msgs_per_subject: i64,
+    duplicate_window: u64,
+    allow_direct: bool,
+    allow_atomic: bool,
+    deny_delete: bool,
+    deny_purge: bool,
+    republish: Option<Republish>,
+    mirror: Option<Mirror>,
+    sealed: bool,
+    persist_mode: Option<String>,
+    allow_rollup_hdrs: bool,
+    no_ack: bool,
+}
+
+#[derive(Deserialize)]
+struct Republish {
+    #[serde(default)]
+    src: String,
+    dest: String,
+}
+
+#[derive(Deserialize)]
+struct Mirror {
+    name: String,
+}
+
+impl From<Settings> for StreamConfig {
+    fn from(found: Settings) -> Self {
+        let text = |text: Option<String>, default: &str| text.unwrap_or_else(|| default.to_owned());
+        // 0 and -1 are both without a limit.
+        let limit = |limit: i64| if limit == 0 { -1 } else { limit };
+        Self {
+            name: found.name,
+            subjects: found.subjects,
+            retention: text(found.retention, "limits"),
+            storage: text(found.storage, "file"),
+            discard: text(found.discard, "old"),
+            max_age: found.max_age,
+            max_msg_size: limit(found.max_msg_size),
+            max_msgs: limit(found.max_msgs),
+            max_msgs_per_subject: limit(found.max_msgs_per_subject),
+            duplicate_window: found.duplicate_window,
+            allow_direct: found.allow_direct,
+            allow_atomic: found.allow_atomic,
+            deny_delete: found.deny_delete,
+            deny_purge: found.deny_purge,
+            republish: found.republish.map(|republish| (republish.src, republish.dest)),
+            mirror: found.mirror.map(|mirror| mirror.name),
+            sealed: found.sealed,
+            persist_async: found.persist_mode.as_deref() == Some("async"),
+            allow_rollup: found.allow_rollup_hdrs,
+            no_ack: found.no_ack,
+        }
+    }
+}
+
+/// Reads the answer to `STREAM.INFO`. The server's version is the connection's affair.
+///
+/// # Errors
+/// See [`AnswerError`]; 10059 where there is no such stream.
+pub fn stream_info(answer: &[u8]) -> Result<StreamInfo, AnswerError> {
+    accepted(answer)?;
+    let stands: Stands = serde_json::from_slice(answer).map_err(|_| AnswerError::Unreadable)?;
+    Ok(StreamInfo {
+        identity: StreamIdentity { name: stands.config.name.clone(), created: stands.created },
+        config: stands.config.into(),
+        first: stands.state.first_seq,
+        last: stands.state.last_seq,
+        server: None,
+    })
+}
+
+/// A message of a batch, from its headers and payload. None where what the server says of it is missing or stands twice:
+/// then [`message`] tells.
+#[must_use]
+pub fn stored(mut list: Vec<(String, String)>, payload: Vec<u8>) -> Option<StoredMessage> {
+    let value = |name: &str| {
+        let mut values = list.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        match (values.next(), values.next()) {
+            (Some(value), None) => Ok(Some(value.clone())),
+            (None, _) => Ok(None),
+            _ => Err(()),
+        }
+    };
+    for name in SERVER_HEADERS.iter().chain([&PENDING]) {
+        value(name).ok()?;
+    }
+    let sequence = value("Nats-Sequence").ok()??.parse().ok()?;
+    let subject = value("Nats-Subject").ok()??;
+    list.retain(|(name, _)| {
+        !SERVER_HEADERS.iter().chain([&PENDING]).any(|added| added.eq_ignore_ascii_case(name))
+    });
+    // Clients keep no order between names: our seven first, the others by name; the values of one name keep theirs.
+    let place =
+        |name: &str| headers::ALL.iter().position(|known| *known == name).unwrap_or(headers::ALL.len());
+    list.sort_by(|(a, _), (b, _)| place(a).cmp(&place(b)).then_with(|| a.cmp(b)));
+    Some(StoredMessage { sequence, subject, headers: Headers::received(list), payload })
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    message: Wrapped,
+}
+
+#[derive(Deserialize)]
+struct Wrapped {
+    seq: u64,
+    subject: String,
+    #[serde(default)]
+    hdrs: String,
+    #[serde(default)]
+    data: String,
+}
+
+/// Reads the answer to `STREAM.MSG.GET`; none where there is no message of this sequence.
+///
+/// # Errors
+/// See [`AnswerError`].
+pub fn message(answer: &[u8]) -> Result<Option<StoredMessage>, AnswerError> {
+    match accepted(answer) {
+        Err(AnswerError::Refused { code: NO_MESSAGE, .. }) => return Ok(None),
+        other => other?,
+    }
+    let Answer { message } = serde_json::from_slice(answer).map_err(|_| AnswerError::Unreadable)?;
+    let bytes = |text: &str| Base64::decode_vec(text).map_err(|_| AnswerError::Unreadable);
+    Ok(Some(StoredMessage {
+        sequence: message.seq,
+        subject: message.subject,
+        headers: Headers::received(header_lines(&bytes(&message.hdrs)?)),
+        payload: bytes(&message.data)?,
+    }))
+}
+
+/// Headers as they are stored, line by line; a line that is none keeps its text as a name.
+fn header_lines(block: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(block);
+    let lines = text.split("\r\n").skip(1).filter(|line| !line.is_empty());
+    lines
+        .map(|line| match line.split_once(':') {
+            Some((name, value)) => (name.to_owned(), value.trim().to_owned()),
+            None => (line.to_owned(), String::new()),
+        })
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct Ack {
+    stream: String,
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+}
+
+/// Reads the answer to a publish, plain or the last of a batch.
+#[must_use]
+pub fn reply(answer: &[u8]) -> Reply {
+    match accepted(answer) {
+        Ok(()) => {}
+        Err(AnswerError::Refused { code: 0, .. } | AnswerError::Unreadable) => return Reply::Unknown,
+        Err(AnswerError::Refused { code, .. }) => return Reply::Error { code },
+    }
+    match serde_json::from_slice::<Ack>(answer) {
+        Ok(ack) => Reply::Ack { stream: ack.stream, sequence: ack.seq, duplicate: ack.duplicate },
+        Err(_) => Reply::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn publishes_are_answered_by_numbers() {
+        let read = |text: &str| reply(text.as_bytes());
+        let ack = |sequence, duplicate| Reply::Ack { stream: "KEYS_EVENTS".into(), sequence, duplicate };
+        assert_eq!(read(r#"{"stream":"KEYS_EVENTS","seq":7}"#), ack(7, false));
+        assert_eq!(read(r#"{"stream":"KEYS_EVENTS","seq":7,"batch":"b","count":2}"#), ack(7, false));
+        assert_eq!(read(r#"{"stream":"KEYS_EVENTS","seq":7,"duplicate":true}"#), ack(7, true));
+        let conflict = r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 3"}}"#;
+        assert_eq!(read(conflict), Reply::Error { code: 10071 });
+        assert_eq!(read(r#"{"error":{"code":429}}"#), Reply::Error { code: 429 });
+        for odd in ["", "{}", "[]", r#"{"stream":"KEYS_EVENTS"}"#, r#"{"error":{}}"#, r#"{"error":7}"#, "\u{fffd}"] {
+            assert_eq!(read(odd), Reply::Unknown, "{odd}");
+        }
+    }
+
+    #[test]
+    fn stored_header_blocks_of_any_kind_are_read() {
+        let block = b"NATS/1.0\r\nCIM-Source: cim-keys\r\nA:1\r\nA: 2\r\nno colon\r\n\r\n";
+        assert_eq!(
+            header_lines(block),
+            [pair("CIM-Source", "cim-keys"), pair("A", "1"), pair("A", "2"), pair("no colon", "")]
+        );
+        assert_eq!(header_lines(b""), []);
+        assert_eq!(header_lines(&[0xff, 0xfe]), []);
+        assert_eq!(header_lines(b"NATS/1.0 503\r\n\r\n"), []);
+    }
+
+    #[test]
+    fn a_message_of_the_api_is_unwrapped() {
+        let answer =
+            br#"{"message":{"subject":"a.b","seq":7,"hdrs":"TkFUUy8xLjANCkE6IDENCg0K","data":"eA=="}}"#;
+        let found = message(answer).unwrap().unwrap();
+        assert_eq!((found.sequence, found.subject.as_str(), found.payload.as_slice()), (7, "a.b", &b"x"[..]));
+        assert_eq!(found.headers.only("a"), Some("1"));
+        assert_eq!(message(br#"{"message":{"seq":7}}"#), Err(AnswerError::Unreadable));
+        assert_eq!(message(br#"{"error":{"code":404,"err_code":10037}}"#), Ok(None));
+        let refused = message(br#"{"error":{"code":404,"err_code":10059,"description":"x"}}"#);
+        assert_eq!(refused.map_err(Failure::from), Err(Failure::StreamMissing));
+    }
+
+    #[test]
+    fn what_the_server_says_of_a_message_must_stand_once() {
+        let plain = [pair("Nats-Sequence", "3"), pair("B", "1"), pair("Nats-Subject", "a"), pair("CIM-Source", "s")];
+        let found = stored(plain.to_vec(), b"x".to_vec()).unwrap();
+        assert_eq!((found.sequence, found.subject.as_str()), (3, "a"));
+        assert_eq!(found.headers, Headers::received([pair("CIM-Source", "s"), pair("B", "1")].to_vec()));
+        let mut doubled = plain.to_vec();
+        doubled.push(pair("nats-sequence", "4"));
+        assert_eq!(stored(doubled, Vec::new()), None);
+        assert_eq!(stored([pair("Nats-Sequence", "3")].to_vec(), Vec::new()), None);
+    }
+
+    #[test]
+    fn requests_and_versions() {
+        assert_eq!(direct_get(7, 500), r#"{"seq":7,"batch":500}"#);
+        assert_eq!(message_get(7), r#"{"seq":7}"#);
+        assert_eq!(server_version("v2.12.0-RC.1"), Some((2, 12, 0)));
+        assert_eq!(server_version("2.15.1+x"), Some((2, 15, 1)));
+        assert_eq!(server_version("x"), None);
+        assert_eq!(accepted(b"{}"), Ok(()));
+        assert_eq!(stream_info(b"{}"), Err(AnswerError::Unreadable));
+        assert!(stream_info(b"").unwrap_err().to_string().contains("cannot be read"));
+    }
+}
