@@ -2,7 +2,9 @@
 
 /// Bytes that no CSPRNG gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the random source gave a pattern of {period} bytes: it is broken, and keys made of it could be guessed")]
+#[error(
+    "the random source gave a pattern of {period} bytes: it is broken, and keys made of it could be guessed"
+)]
 pub struct Pattern {
     /// Bytes after which it repeats.
     pub period: usize,

@@ -344,7 +344,9 @@ mod tests {
         let conflict = r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 3"}}"#;
         assert_eq!(read(conflict), Reply::Error { code: 10071 });
         assert_eq!(read(r#"{"error":{"code":429}}"#), Reply::Error { code: 429 });
-        for odd in ["", "{}", "[]", r#"{"stream":"KEYS_EVENTS"}"#, r#"{"error":{}}"#, r#"{"error":7}"#, "\u{fffd}"] {
+        for odd in
+            ["", "{}", "[]", r#"{"stream":"KEYS_EVENTS"}"#, r#"{"error":{}}"#, r#"{"error":7}"#, "\u{fffd}"]
+        {
             assert_eq!(read(odd), Reply::Unknown, "{odd}");
         }
     }
@@ -376,7 +378,8 @@ mod tests {
 
     #[test]
     fn what_the_server_says_of_a_message_must_stand_once() {
-        let plain = [pair("Nats-Sequence", "3"), pair("B", "1"), pair("Nats-Subject", "a"), pair("CIM-Source", "s")];
+        let plain =
+            [pair("Nats-Sequence", "3"), pair("B", "1"), pair("Nats-Subject", "a"), pair("CIM-Source", "s")];
         let found = stored(plain.to_vec(), b"x".to_vec()).unwrap();
         assert_eq!((found.sequence, found.subject.as_str()), (3, "a"));
         assert_eq!(found.headers, Headers::received([pair("CIM-Source", "s"), pair("B", "1")].to_vec()));

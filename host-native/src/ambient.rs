@@ -70,7 +70,10 @@ impl Ambient {
     /// The source failed, gave too little, or gave what no CSPRNG gives.
     pub fn entropy(&self) -> Result<[u8; 32], EntropyError> {
         let mut bytes = [0u8; 32];
-        let checked = self.draw(&mut bytes).and_then(|()| Ok(entropy::check(&bytes)?)).and_then(|()| self.is_new(&bytes));
+        let checked = self
+            .draw(&mut bytes)
+            .and_then(|()| Ok(entropy::check(&bytes)?))
+            .and_then(|()| self.is_new(&bytes));
         if checked.is_err() {
             bytes.zeroize();
         }
@@ -254,7 +257,10 @@ mod tests {
     fn a_broken_source_makes_no_key() {
         assert_eq!(draw(|_| Err("no".into())), Err(EntropyError::Source { reason: "no".into() }));
         assert_eq!(draw(|_| Ok(7)), Err(EntropyError::Short { expected: 32, found: 7 }));
-        assert_eq!(draw(|buffer| Ok(buffer.len())), Err(EntropyError::Pattern(entropy::Pattern { period: 1 })));
+        assert_eq!(
+            draw(|buffer| Ok(buffer.len())),
+            Err(EntropyError::Pattern(entropy::Pattern { period: 1 }))
+        );
         let constant = |buffer: &mut [u8]| {
             buffer.fill(9);
             Ok(buffer.len())

@@ -50,7 +50,9 @@ pub async fn find(named: Option<&Path>) -> Result<PathBuf, ServerError> {
             continue;
         }
         match version(&path).await {
-            Ok(found) if server_version(&found).is_some_and(|numbers| numbers >= SERVER_FLOOR) => return Ok(path),
+            Ok(found) if server_version(&found).is_some_and(|numbers| numbers >= SERVER_FLOOR) => {
+                return Ok(path);
+            }
             Ok(found) => old = old.or(Some(ServerError::TooOld { path, found })),
             Err(_) => {}
         }
