@@ -1,6 +1,7 @@
 //! Entropy that comes with the plan, in pieces of 32 bytes, each used once.
 
 use crate::error::SandboxError;
+use cim_keys_core::entropy;
 use cim_keys_core::secret::SecretBytes;
 use serde::{Deserialize, Deserializer, de};
 use std::collections::BTreeSet;
@@ -27,26 +28,13 @@ impl Entropy {
         let mut seen = BTreeSet::new();
         for (place, piece) in self.0.expose().chunks_exact(PIECE).enumerate() {
             let piece = piece.try_into().map_err(|_| SandboxError::Repeated { place })?;
-            if let Some(period) = pattern(piece) {
-                return Err(SandboxError::Pattern { place, period });
-            }
+            entropy::check(piece).map_err(|pattern| SandboxError::Pattern { place, pattern })?;
             if !seen.insert(piece) {
                 return Err(SandboxError::Repeated { place });
             }
         }
         Ok(())
     }
-}
-
-/// After how many bytes a piece repeats itself, or 32 where it counts.
-fn pattern(piece: &[u8; PIECE]) -> Option<usize> {
-    let repeats = |period: &usize| {
-        let (first, rest) = piece.split_at(*period);
-        rest.chunks(*period).all(|chunk| chunk == first)
-    };
-    let counts = |step: u8| piece.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(step));
-    let period = [1, 2, 4, 8, 16].into_iter().find(repeats);
-    period.or_else(|| (counts(1) || counts(255)).then_some(PIECE))
 }
 
 impl<'de> Deserialize<'de> for Entropy {

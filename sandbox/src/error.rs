@@ -4,6 +4,7 @@ use cim_keys_core::bundle::BundleError;
 use cim_keys_core::command::Rejection;
 use cim_keys_core::creds::CredsError;
 use cim_keys_core::draft::CompleteError;
+use cim_keys_core::entropy::Pattern;
 use cim_keys_core::nkey::SignError;
 use cim_keys_core::rules::Fault;
 
@@ -22,8 +23,8 @@ pub(crate) enum SandboxError {
     Plan { reason: String, line: usize, column: usize },
     #[error("the plan brings {found} pieces of entropy and needs {needed}")]
     TooLittle { needed: usize, found: usize },
-    #[error("piece {} of the entropy is a pattern of {period} bytes, as no CSPRNG gives it", place + 1)]
-    Pattern { place: usize, period: usize },
+    #[error("piece {} of the entropy: {pattern}", place + 1)]
+    Pattern { place: usize, pattern: Pattern },
     #[error("piece {} of the entropy is a repetition of another one", place + 1)]
     Repeated { place: usize },
     #[error("{what}: {rejection}")]

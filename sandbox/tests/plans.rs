@@ -99,7 +99,12 @@ fn bad_plans_make_nothing_and_say_what_to_do() {
         (&["bundle"], put("entropy", secret[1..].into()), 3, "64 characters"),
         (&["bundle"], put("entropy", format!("g{}", &secret[1..]).into()), 3, "hex"),
         (&["bundle"], put("entropy", json!([secret])), 3, "another kind of value"),
-        (&["bundle"], put("entropy", pattern.into()), 3, "piece 4 of the entropy is a pattern of 8 bytes"),
+        (
+            &["bundle"],
+            put("entropy", pattern.into()),
+            3,
+            "piece 4 of the entropy: the random source gave a pattern of 8 bytes",
+        ),
         (&["secret-seeds"], put("entropy", repeated.into()), 3, "piece 4 of the entropy is a repetition"),
         (&["bundle"], put("now", "2026-11-24".into()), 3, "2026-11-23T18:00:00.000Z"),
         (&["bundle"], put("actor", "".into()), 3, "an actor is"),
