@@ -100,6 +100,23 @@ fn whoever_is_first_publishes_and_a_reader_knows_it() {
 }
 
 #[test]
+fn processes_that_take_the_same_bundle_in_at_once_take_it_in_once() {
+    let (_a, a, app) = founded();
+    user(&a, app, "alice");
+    let bundle = a.export(false).unwrap();
+    let (folder, first) = empty(2);
+    let (folder, bundle) = (&folder, &bundle);
+    let work = move |seed: u64| take(&open(folder, seed), bundle).unwrap();
+    let outcomes: Vec<Imported> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (3..7).map(|seed| scope.spawn(move || work(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.founded && outcome.new.len() == 3).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| !outcome.founded && outcome.known.len() == 3).count(), 3);
+    assert_eq!(&first.export(false).unwrap(), bundle);
+}
+
+#[test]
 fn a_bundle_goes_to_its_own_registry_alone() {
     let (_a, a, app) = founded();
     let founding = a.export(false).unwrap();
