@@ -3,6 +3,7 @@
 mod checks;
 mod sh;
 mod tools;
+mod wasm;
 
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ Usage: cargo xtask <VERB> [ARGUMENTS]
        [--only A,B] [--list]
   simulate --seeds A..B   the sync machine against the model broker
   bench [--output json]   ratios against baselines of the same run
+  wasm                    host-wasm for browsers and Node, into target/wasm-pkg/
   install                 put the tools that `up` and `test` need into .tools/";
 
 fn main() -> ExitCode {
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         "test" => checks::run(&rest),
         "simulate" => binary("simulate", &rest),
         "bench" => binary("bench", &rest),
+        "wasm" if rest.is_empty() => wasm::build().map(|()| ExitCode::SUCCESS),
         "install" if rest.is_empty() => install(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
         _ => {
             let what = match verb.as_str() {
                 "" => "a verb is missing".to_owned(),
-                "install" => format!("install takes no `{}`", rest.join(" ")),
+                "install" | "wasm" => format!("{verb} takes no `{}`", rest.join(" ")),
                 other => format!("`{other}` is no verb"),
             };
             eprintln!("error: {what}\n\n{USAGE}");

@@ -1,0 +1,570 @@
+/* tslint:disable */
+/* eslint-disable */
+/** Public key of an nkey, such as `A…`. */
+export type PublicKey = string;
+/** UUID with hyphens, lower case. */
+export type Uuid = string;
+/** SHA-256, base64url. */
+export type Digest = string;
+/** RFC 3339 in UTC with milliseconds. */
+export type Timestamp = string;
+/** `operator:O…`, `account:A…`, `user:A…/U…` or `key:…`. */
+export type EntityId = string;
+/** `header.payload` of a token. */
+export type UnsignedToken = string;
+export type Kind = "account" | "cluster" | "curve" | "operator" | "server" | "user";
+/** Names and values in order. */
+export type Headers = [name: string, value: string][];
+
+export interface Version { version: string; schema: number }
+export interface Imported { public_key: PublicKey; kind: Kind; token: string | null }
+export interface RegistryId { operator: PublicKey; namespace: string }
+
+/** The facts that a host supplies with a command. */
+export interface Context {
+    now: Timestamp;
+    command_id: Uuid;
+    attempt: number;
+    correlation_id: Uuid;
+    causation_id: Uuid;
+    actor: string;
+    authority: PublicKey;
+    keys: PublicKey[];
+}
+
+/** Subjects allowed and denied; nothing in `allow` means everything. */
+export interface PermissionList { allow?: string[]; deny?: string[] }
+
+/** What a user may do. Missing numbers are 0, which admits nobody: -1 is unlimited. */
+export interface UserRights {
+    pub: PermissionList;
+    sub: PermissionList;
+    resp?: { max: number; ttl: number };
+    src?: string[];
+    times?: { start?: string; end?: string }[];
+    times_location?: string;
+    subs?: number;
+    data?: number;
+    payload?: number;
+    bearer_token?: boolean;
+    proxy_required?: boolean;
+    allowed_connection_types?: string[];
+}
+
+/** Limits of an account, as its token has them. */
+export type AccountLimits = Record<string, unknown>;
+
+export type Command =
+| { found_registry: { name: string } }
+| { create_account: { name: string; limits: AccountLimits } }
+| {
+    create_user: {
+        account: PublicKey;
+        name: string;
+        /** Null where the authority is a scoped key, whose role has them. */
+        rights: UserRights | null;
+        /** Unix seconds; 0 is never. */
+        expires: number;
+        tags: string[];
+        credentials: boolean;
+    };
+}
+| { set_permissions: { account: PublicKey; user: PublicKey; rights: UserRights } }
+| { revoke_user: { account: PublicKey; user: PublicKey } }
+| { generate_credentials: { account: PublicKey; user: PublicKey; expires: number } }
+| {
+    generate_key: {
+        kind: Kind;
+        owner: PublicKey | null;
+        label: string | null;
+        role: { name: string; template: UserRights } | null;
+    };
+}
+| { revoke_key: { key: PublicKey; owner: PublicKey | null } };
+
+export type Lookup = { entity: EntityId } | { name: { parent: PublicKey; name: string } } | { command: Uuid };
+
+export interface Issued { jwt: UnsignedToken; signature: string | null }
+interface Times { created: Timestamp; updated: Timestamp }
+export type Entity =
+| { operator: { key: PublicKey; token: Issued } & Times }
+| { account: { key: PublicKey; token: Issued } & Times }
+| {
+    user: {
+        account: PublicKey;
+        key: PublicKey;
+        token: Issued;
+        revoked_at: number | null;
+        credentials: boolean;
+    } & Times;
+}
+| {
+    key: {
+        key: PublicKey;
+        owner: PublicKey | null;
+        label: string | null;
+        revoked_at: number | null;
+    } & Times;
+};
+
+/** What is kept of an admitted command. */
+export interface Recorded {
+    command_id: Uuid;
+    attempt: number;
+    command_hash: Digest;
+    draft_hash: Digest;
+    authority: PublicKey;
+    first: number;
+    last: number;
+}
+
+/** Answers to look-ups; null where there is none. */
+export interface Facts {
+    registry: RegistryId;
+    entities: [EntityId, Entity | null][];
+    names: [parent: PublicKey, name: string, holder: EntityId | null][];
+    commands: [Uuid, Recorded | null][];
+}
+
+/** An event as it goes over the wire. */
+export interface Envelope { subject: string; headers: Headers; payload: string }
+/** A message as it is stored on the stream; payload in base64. */
+export interface StoredMessage { sequence: number; subject: string; headers: Headers; payload: string }
+
+/** A command that is not on the stream yet. */
+export interface Pending {
+    /** Place in the journal, ascending; the store gives it. */
+    position: number;
+    command: Command;
+    context: Context;
+    facts_hash: Digest;
+    draft_hash: Digest;
+    envelopes: Envelope[];
+    messages_hash: Digest | null;
+}
+
+/** Whose signature is wanted, over which bytes (base64). */
+export interface SigningRequest { public_key: PublicKey; bytes: string }
+
+/** A completed draft, ready for the journal: all of it is written in one transaction. */
+export interface Decision {
+    command_id: Uuid;
+    draft_hash: Digest;
+    messages_hash: Digest;
+    pending: Pending;
+    /** The entities that it changes, as it leaves them. */
+    entities: Entity[];
+    /** Whole tokens, in the order of the events that bring them. */
+    tokens: string[];
+}
+
+export interface Reason { code: string; text: string }
+export interface StreamIdentity { name: string; created: string }
+/** How far a journal has come. Kept as it is. */
+export interface Progress {
+    stream: StreamIdentity | null;
+    head: number;
+    head_digest: Digest | null;
+    assembler: unknown;
+    recheck_due: boolean;
+}
+export interface StreamInfo {
+    identity: StreamIdentity;
+    config: unknown;
+    first: number;
+    last: number;
+    server: [number, number, number] | null;
+}
+export type State = "pending" | "held" | "confirmed" | "settled" | "dropped";
+/** What the journal knows of one of its commands. */
+export interface Own {
+    command_id: Uuid;
+    position: number;
+    state: State;
+    draft_hash: Digest;
+    command_hash: Digest;
+    authority: PublicKey;
+}
+export interface Hold { command_id: Uuid; reason: Reason }
+export interface Anomaly { sequences: number[]; reason: Reason }
+
+export type Failure =
+| "unreachable"
+| "no_responders"
+| "stream_missing"
+| { permission: { subject: string } }
+| { authorization: { reason: string } }
+| { code: { code: number } };
+export type Reply =
+| { ack: { stream: string; sequence: number; duplicate: boolean } }
+| { error: { code: number } }
+| "no_responders"
+| "unknown"
+| { permission: { subject: string } }
+| { authorization: { reason: string } };
+export type Persisted = "ok" | "stale" | { failed: { reason: string } };
+
+/** What happened; see `sync::Input` of the core. */
+export type Input =
+| "tick"
+| { read: { info: StreamInfo; messages: StoredMessage[] } }
+| { read_failed: Failure }
+| { facts: { facts: Facts; own: Own[] } }
+| { loaded: { commands: Pending[]; more: boolean; held_revocations: Uuid[]; revision: number } }
+| { persisted: Persisted }
+| { redecided: { command_id: Uuid; resolved: boolean } }
+| { reply: Reply }
+| "disconnected";
+
+export interface Outgoing { subject: string; headers: Headers; payload: string }
+export type Overlay = "keep" | { settle: { position: number } } | { replace: [position: number, Entity][] };
+/** One transaction. */
+export interface Persist {
+    expect_head: number;
+    expect_revision: number | null;
+    progress: Progress;
+    entities: Entity[];
+    recorded: Recorded[];
+    messages: StoredMessage[];
+    anomalies: Anomaly[];
+    /** Own commands that are on the stream, with the sequence of their first event. */
+    confirmed: [Uuid, number][];
+    held: Hold[];
+    rechecked: [Uuid, Digest][];
+    overlay: Overlay;
+}
+export type Status = "idle" | "working" | { waiting: { reason: Reason } } | { blocked: { reason: Reason } };
+
+/** What a host must do; see `sync::Output` of the core. */
+export type Output =
+| { read_from: { after: number; limit: number } }
+| { load_facts: { scopes: Lookup[] } }
+| { load: { after: number; limit: number } }
+| { persist: Persist }
+| { send: { messages: Outgoing[]; batch: boolean } }
+| "drop"
+| { redecide: { command_id: Uuid } }
+| { wait: { millis: number } }
+| { report: Status };
+
+export interface Endpoints {
+    stream_info: string;
+    direct_get: string;
+    message_get: string;
+    log: string;
+    inbox: string;
+}
+
+export interface EntityIndex { id: EntityId; parent: PublicKey | null; name: string; holds: boolean }
+export interface SigningKeyView { key: PublicKey; role: string | null; rights: UserRights | null }
+export interface EntityView {
+    id: EntityId;
+    kind: "operator" | "account" | "user" | "key";
+    key: PublicKey;
+    name: string;
+    /** A user's account, or the owner of a key. */
+    account: PublicKey | null;
+    issuer: PublicKey | null;
+    issued_at: number | null;
+    expires: number | null;
+    revoked_at: number | null;
+    rights: UserRights | null;
+    signing_keys: SigningKeyView[];
+    tags: string[];
+    created: Timestamp;
+    updated: Timestamp;
+}
+export interface MessageView {
+    sequence: number;
+    /** `entity.operation` */
+    type: string;
+    entity: PublicKey;
+    name: string | null;
+    time: Timestamp;
+    event_id: Uuid;
+    correlation_id: Uuid;
+    causation_id: Uuid;
+    command_id: Uuid;
+    actor: string;
+    authority: PublicKey;
+    index: number;
+    count: number;
+}
+export interface TokenView {
+    kind: Kind;
+    claims: {
+        exp?: number;
+        iat?: number;
+        iss: PublicKey;
+        name?: string;
+        nbf?: number;
+        sub: PublicKey;
+        nats: Record<string, unknown>;
+        [other: string]: unknown;
+    };
+    /** The first rule that the claims break: code and words. */
+    broken: [code: string, text: string] | null;
+}
+
+export interface BundledCommand { command: Command; context: Context; draft_hash: Digest; envelopes: Envelope[] }
+export interface Bundle { registry: RegistryId; commands: BundledCommand[] }
+
+
+
+/**
+ * Closed events whose signatures are missing.
+ */
+export class Draft {
+    private constructor();
+    free(): void;
+    [Symbol.dispose](): void;
+    /**
+     * Sets signatures, 64 bytes each, in the order of the requests, and verifies them.
+     */
+    complete(signatures: Uint8Array[]): Decision;
+    /**
+     * Decides a command on the facts that its scope names.
+     */
+    static decide(facts: Facts, command: Command, context: Context): Draft;
+    /**
+     * Identifies the draft.
+     */
+    hash(): string;
+    /**
+     * What must be signed, with which keys: one request for each token, then one for the whole. Bytes in base64.
+     */
+    requests(): SigningRequest[];
+    /**
+     * Signs with keys of a keyring.
+     */
+    sign(keyring: Keyring): Decision;
+}
+
+/**
+ * Key pairs in memory.
+ */
+export class Keyring {
+    free(): void;
+    [Symbol.dispose](): void;
+    /**
+     * Wipes a key.
+     */
+    forget(public_key: string): void;
+    /**
+     * Makes a key from 32 fresh bytes of `crypto.getRandomValues`, and gives its public half. The array is zeroed.
+     */
+    generate(kind: Kind, entropy: Uint8Array): string;
+    /**
+     * Whether a key is here.
+     */
+    has(public_key: string): boolean;
+    /**
+     * Takes a seed, a seed file or a creds file. The array is zeroed. A key of creds comes with its token.
+     */
+    import_secret(text: Uint8Array): Imported;
+    /**
+     * An empty one.
+     */
+    constructor();
+    /**
+     * Public halves of the keys that are here.
+     */
+    public_keys(): string[];
+    /**
+     * The creds file of a user with its seed inside: whoever has it is this user.
+     */
+    secret_creds(token: string, public_key: string): Uint8Array;
+    /**
+     * The seed: whoever has it is this identity.
+     */
+    secret_seed(public_key: string): Uint8Array;
+    /**
+     * The signature, 64 bytes, over what a server asks a client to sign.
+     */
+    sign(public_key: string, bytes: Uint8Array | number[]): Uint8Array;
+}
+
+/**
+ * Brings journal and stream together, exactly once. Its contract stands with `sync::Machine` of the core.
+ */
+export class Machine {
+    free(): void;
+    [Symbol.dispose](): void;
+    /**
+     * Takes an input and says what to do, in order. `millis` is any clock that does not jump, `random` 16 fresh bytes.
+     */
+    handle(input: Input, millis: number, random: Uint8Array | number[]): Output[];
+    /**
+     * A machine for one journal, as far as that has come; null for a journal that met no stream.
+     */
+    constructor(registry: RegistryId, progress: Progress | null);
+    /**
+     * How far the journal has come.
+     */
+    progress(): Progress;
+}
+
+/**
+ * Reads a bundle and verifies every signature in it.
+ */
+export function bundle_decode(bytes: Uint8Array | number[]): Bundle;
+
+/**
+ * Writes a bundle: text in UTF-8, without a secret.
+ */
+export function bundle_encode(bundle: Bundle): Uint8Array;
+
+/**
+ * A new UUID v7 for a command, from the time in Unix milliseconds and 32 fresh bytes. The array is zeroed.
+ */
+export function command_id(now_millis: number, entropy: Uint8Array): string;
+
+/**
+ * Kinds of the keys to make for a command, in the order of `Context.keys`.
+ */
+export function command_keys(command: Command): Kind[];
+
+/**
+ * The look-ups that a command's decision depends on.
+ */
+export function command_scope(registry: RegistryId, command: Command, context: Context): Lookup[];
+
+/**
+ * What a person wants to know of an entity. Times in Unix seconds; `expires` null is never.
+ */
+export function describe_entity(entity: Entity): EntityView;
+
+/**
+ * What an event on the stream says; an error where the message is no event.
+ */
+export function describe_message(message: StoredMessage): MessageView;
+
+/**
+ * Asks for up to `count` messages from sequence `first` on; answers are read by `parse_stored`.
+ */
+export function direct_get_request(first: number, count: number): string;
+
+/**
+ * Prefix of the JetStream API for everybody who works in the account `KEYS_EDGE`.
+ */
+export function edge_api_prefix(): string;
+
+/**
+ * Where a user asks and listens.
+ */
+export function endpoints(registry: RegistryId, api_prefix: string, user: string): Endpoints;
+
+/**
+ * How a store finds entities again: by id, and by parent and name while they hold that name.
+ */
+export function entity_index(operator: string, entities: Entity[]): EntityIndex[];
+
+/**
+ * What a token says, its signature verified; an error where it is none or its signature does not hold.
+ */
+export function inspect_token(text: string): TokenView;
+
+/**
+ * Asks the leader for one message; the answer is read by `parse_message`.
+ */
+export function message_get_request(sequence: number): string;
+
+/**
+ * The answer of the leader; null where there is no message of this sequence.
+ */
+export function parse_message(payload: Uint8Array | number[]): { message: StoredMessage | null } | { failure: Failure };
+
+/**
+ * The answer to a publish, plain or the last of a batch.
+ */
+export function parse_reply(payload: Uint8Array | number[]): Reply;
+
+/**
+ * A message of a batch; null where its headers contradict themselves: then `parse_message` tells.
+ */
+export function parse_stored(headers: Headers, payload: Uint8Array | number[]): StoredMessage | null;
+
+/**
+ * How the stream stands; `server_version` is what the connection says of its server.
+ */
+export function parse_stream_info(payload: Uint8Array | number[], server_version?: string | null): { info: StreamInfo } | { failure: Failure };
+
+/**
+ * Which release this is, and the schema of the events that it writes.
+ */
+export function version(): Version;
+
+export type InitInput = RequestInfo | URL | Response | BufferSource | WebAssembly.Module;
+
+export interface InitOutput {
+    readonly memory: WebAssembly.Memory;
+    readonly __wbg_draft_free: (a: number, b: number) => void;
+    readonly __wbg_keyring_free: (a: number, b: number) => void;
+    readonly __wbg_machine_free: (a: number, b: number) => void;
+    readonly bundle_decode: (a: number, b: number) => [number, number, number];
+    readonly bundle_encode: (a: any) => [number, number, number];
+    readonly command_id: (a: number, b: number, c: number, d: any) => [number, number, number, number];
+    readonly command_keys: (a: any) => [number, number, number];
+    readonly command_scope: (a: any, b: any, c: any) => [number, number, number];
+    readonly describe_entity: (a: any) => [number, number, number];
+    readonly describe_message: (a: any) => [number, number, number];
+    readonly direct_get_request: (a: number, b: number) => [number, number, number, number];
+    readonly draft_complete: (a: number, b: number, c: number) => [number, number, number];
+    readonly draft_decide: (a: any, b: any, c: any) => [number, number, number];
+    readonly draft_hash: (a: number) => [number, number];
+    readonly draft_requests: (a: number) => [number, number, number];
+    readonly draft_sign: (a: number, b: number) => [number, number, number];
+    readonly edge_api_prefix: () => [number, number];
+    readonly endpoints: (a: any, b: number, c: number, d: number, e: number) => [number, number, number];
+    readonly entity_index: (a: number, b: number, c: any) => [number, number, number];
+    readonly inspect_token: (a: number, b: number) => [number, number, number];
+    readonly keyring_forget: (a: number, b: number, c: number) => void;
+    readonly keyring_generate: (a: number, b: number, c: number, d: number, e: number, f: any) => [number, number, number, number];
+    readonly keyring_has: (a: number, b: number, c: number) => number;
+    readonly keyring_import_secret: (a: number, b: number, c: number, d: any) => [number, number, number];
+    readonly keyring_new: () => number;
+    readonly keyring_public_keys: (a: number) => [number, number];
+    readonly keyring_secret_creds: (a: number, b: number, c: number, d: number, e: number) => [number, number, number];
+    readonly keyring_secret_seed: (a: number, b: number, c: number) => [number, number, number];
+    readonly keyring_sign: (a: number, b: number, c: number, d: number, e: number) => [number, number, number];
+    readonly machine_handle: (a: number, b: any, c: number, d: number, e: number) => [number, number, number];
+    readonly machine_new: (a: any, b: any) => [number, number, number];
+    readonly machine_progress: (a: number) => [number, number, number];
+    readonly message_get_request: (a: number) => [number, number, number, number];
+    readonly parse_message: (a: number, b: number) => [number, number, number];
+    readonly parse_reply: (a: number, b: number) => [number, number, number];
+    readonly parse_stored: (a: any, b: number, c: number) => [number, number, number];
+    readonly parse_stream_info: (a: number, b: number, c: number, d: number) => [number, number, number];
+    readonly version: () => [number, number, number];
+    readonly __wbindgen_malloc: (a: number, b: number) => number;
+    readonly __wbindgen_realloc: (a: number, b: number, c: number, d: number) => number;
+    readonly __wbindgen_free: (a: number, b: number, c: number) => void;
+    readonly __wbindgen_exn_store: (a: number) => void;
+    readonly __externref_table_alloc: () => number;
+    readonly __wbindgen_externrefs: WebAssembly.Table;
+    readonly __externref_table_dealloc: (a: number) => void;
+    readonly __externref_drop_slice: (a: number, b: number) => void;
+    readonly __wbindgen_start: () => void;
+}
+
+export type SyncInitInput = BufferSource | WebAssembly.Module;
+
+/**
+ * Instantiates the given `module`, which can either be bytes or
+ * a precompiled `WebAssembly.Module`.
+ *
+ * @param {{ module: SyncInitInput }} module - Passing `SyncInitInput` directly is deprecated.
+ *
+ * @returns {InitOutput}
+ */
+export function initSync(module: { module: SyncInitInput } | SyncInitInput): InitOutput;
+
+/**
+ * If `module_or_path` is {RequestInfo} or {URL}, makes a request and
+ * for everything else, calls `WebAssembly.instantiate` directly.
+ *
+ * @param {{ module_or_path: InitInput | Promise<InitInput> }} module_or_path - Passing `InitInput` directly is deprecated.
+ *
+ * @returns {Promise<InitOutput>}
+ */
+export default function __wbg_init (module_or_path: { module_or_path: InitInput | Promise<InitInput> } | InitInput | Promise<InitInput>): Promise<InitOutput>;

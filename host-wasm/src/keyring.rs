@@ -1,0 +1,144 @@
+//! Seeds live here and nowhere else; they are wiped when they are forgotten or the keyring is freed.
+
+use crate::convert::to_js;
+use crate::error::Fault;
+use cim_keys_core::digest::Digest;
+use cim_keys_core::draft::{Decision, Draft};
+use cim_keys_core::jwt::Token;
+use cim_keys_core::nkey::{KeyPair, Kind, PublicKey};
+use cim_keys_core::{creds, entropy};
+use js_sys::Uint8Array;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use wasm_bindgen::prelude::*;
+use zeroize::{Zeroize, Zeroizing};
+
+/// What was brought in.
+#[derive(Serialize)]
+struct Imported {
+    public_key: PublicKey,
+    kind: Kind,
+    token: Option<String>,
+}
+
+/// Key pairs in memory.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Keyring {
+    keys: BTreeMap<PublicKey, KeyPair>,
+    /// Digests of what was drawn: a source that repeats itself would make the same key twice.
+    drawn: BTreeSet<Digest>,
+}
+
+#[wasm_bindgen]
+impl Keyring {
+    /// An empty one.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes a key from 32 fresh bytes of `crypto.getRandomValues`, and gives its public half. The array is zeroed.
+    pub fn generate(
+        &mut self,
+        #[wasm_bindgen(unchecked_param_type = "Kind")] kind: &str,
+        entropy: &mut [u8],
+    ) -> Result<String, Fault> {
+        let drawn = draw(entropy)?;
+        if !self.drawn.insert(Digest::of(&*drawn)) {
+            return Err(Fault::repeated());
+        }
+        Ok(self.keep(KeyPair::from_entropy(kind.parse()?, *drawn)).to_string())
+    }
+
+    /// Takes a seed, a seed file or a creds file. The array is zeroed. A key of creds comes with its token.
+    #[wasm_bindgen(unchecked_return_type = "Imported")]
+    pub fn import_secret(&mut self, text: &mut [u8]) -> Result<JsValue, Fault> {
+        let found = read(text);
+        text.zeroize();
+        let (key, token) = found?;
+        let (public_key, kind) = (key.public_key(), key.kind());
+        self.keep(key);
+        to_js(&Imported { public_key, kind, token })
+    }
+
+    /// Whether a key is here.
+    pub fn has(&self, public_key: &str) -> bool {
+        public_key.parse().is_ok_and(|key| self.keys.contains_key(&key))
+    }
+
+    /// Public halves of the keys that are here.
+    pub fn public_keys(&self) -> Vec<String> {
+        self.keys.keys().map(ToString::to_string).collect()
+    }
+
+    /// Wipes a key.
+    pub fn forget(&mut self, public_key: &str) {
+        if let Ok(key) = public_key.parse() {
+            self.keys.remove(&key);
+        }
+    }
+
+    /// The signature, 64 bytes, over what a server asks a client to sign.
+    pub fn sign(&self, public_key: &str, bytes: &[u8]) -> Result<Uint8Array, Fault> {
+        let signature = self.key(public_key)?.sign(bytes)?;
+        Ok(Uint8Array::from(signature.as_bytes().as_slice()))
+    }
+
+    /// The seed: whoever has it is this identity.
+    pub fn secret_seed(&self, public_key: &str) -> Result<Uint8Array, Fault> {
+        Ok(Uint8Array::from(self.key(public_key)?.seed().expose().as_bytes()))
+    }
+
+    /// The creds file of a user with its seed inside: whoever has it is this user.
+    pub fn secret_creds(&self, token: &str, public_key: &str) -> Result<Uint8Array, Fault> {
+        let text = creds::format(&Token::parse(token)?, self.key(public_key)?)?;
+        Ok(Uint8Array::from(text.expose().as_bytes()))
+    }
+}
+
+impl Keyring {
+    fn keep(&mut self, key: KeyPair) -> PublicKey {
+        let public = key.public_key();
+        self.keys.insert(public, key);
+        public
+    }
+
+    fn key(&self, public_key: &str) -> Result<&KeyPair, Fault> {
+        self.keys.get(&public_key.parse()?).ok_or_else(|| Fault::unknown_key(public_key))
+    }
+
+    /// Signs all that a draft asks for.
+    pub(crate) fn complete(&self, draft: Draft) -> Result<Decision, Fault> {
+        let mut signatures = Vec::new();
+        for request in draft.requests() {
+            let key = self.keys.get(&request.public_key);
+            let key = key.ok_or_else(|| Fault::unknown_key(&request.public_key.to_string()))?;
+            signatures.push(key.sign(&request.bytes)?);
+        }
+        Ok(draft.complete(&signatures)?)
+    }
+}
+
+/// 32 bytes of a good source; the array that they came in is zeroed.
+pub(crate) fn draw(from: &mut [u8]) -> Result<Zeroizing<[u8; 32]>, Fault> {
+    let drawn = <[u8; 32]>::try_from(&*from).map(Zeroizing::new);
+    let length = from.len();
+    from.zeroize();
+    let drawn =
+        drawn.map_err(|_| Fault::argument("entropy", &format!("{length} bytes, where 32 are needed")))?;
+    entropy::check(&drawn)?;
+    Ok(drawn)
+}
+
+/// A creds file has its labels; a seed file is a line that begins with S, comments beside it do no harm.
+fn read(text: &[u8]) -> Result<(KeyPair, Option<String>), Fault> {
+    let text = std::str::from_utf8(text).map_err(|_| Fault::argument("secret", "it is no text"))?;
+    if text.contains("-----BEGIN NATS USER JWT-----") {
+        let creds = creds::parse(text)?;
+        return Ok((creds.key, Some(creds.token.as_str().to_owned())));
+    }
+    let line =
+        text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with(['#', '-', '*']));
+    Ok((KeyPair::from_seed(line.unwrap_or_default())?, None))
+}
