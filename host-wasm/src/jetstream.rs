@@ -41,7 +41,7 @@ pub fn message_get_request(sequence: f64) -> Result<String, Fault> {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Info {
-    Info(StreamInfo),
+    Info(Box<StreamInfo>),
     Failure(Failure),
 }
 
@@ -49,10 +49,10 @@ enum Info {
 #[wasm_bindgen(unchecked_return_type = "{ info: StreamInfo } | { failure: Failure }")]
 pub fn parse_stream_info(payload: &[u8], server_version: Option<String>) -> Result<JsValue, Fault> {
     to_js(&match jetstream::stream_info(payload) {
-        Ok(info) => Info::Info(StreamInfo {
+        Ok(info) => Info::Info(Box::new(StreamInfo {
             server: server_version.as_deref().and_then(jetstream::server_version),
             ..info
-        }),
+        })),
         Err(error) => Info::Failure(error.into()),
     })
 }
