@@ -62,6 +62,15 @@ impl fmt::Debug for SecretBytes {
     }
 }
 
+/// Overwrites what calls before this one left on the stack: a secret that was moved there has a copy that nobody wipes.
+#[inline(never)]
+pub(crate) fn scrub_stack() {
+    // Deeper than any call that handles a key.
+    let mut stack = [0u64; 1024];
+    zeroize::Zeroize::zeroize(&mut stack);
+    core::hint::black_box(&stack);
+}
+
 /// Fails to compile when `$type` implements `$trait`: the call below is then ambiguous.
 #[cfg(test)]
 macro_rules! assert_not_impl {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use crate::{sh, tools};
+use crate::{sh, tools, wasm};
 
 /// What one check found. `Passed` may say what was left out.
 enum Outcome {
@@ -34,6 +34,11 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("core", "core by itself", |_| cargo_test(&["--package", "cim-keys-core"])),
     ("core-wasm", "core on wasm32-wasip1", |_| {
         cargo_test(&["--package", "cim-keys-core", "--target", "wasm32-wasip1"])
+    }),
+    ("wasm", "host-wasm: built, and tried in plain Node", |_| {
+        wasm::build()?;
+        sh::run(Command::new("node").args(["--test", "host-wasm/tests/"]).current_dir(sh::root()))
+            .map(|()| String::new())
     }),
     ("offline", "cim-keys without the feature nats", |_| {
         cargo_test(&["--package", "cim-keys", "--no-default-features"])

@@ -8,7 +8,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{Kind, PublicKey, SeedError, Signature, seed};
-use crate::secret::SecretText;
+use crate::secret::{self, SecretText};
 
 /// A private key with its public half. Wiped on drop; not `Clone`, not `Serialize`.
 ///
@@ -33,6 +33,7 @@ impl KeyPair {
     pub fn from_entropy(kind: Kind, mut entropy: [u8; 32]) -> Self {
         let pair = Self::from_bytes(kind, &entropy);
         entropy.zeroize();
+        secret::scrub_stack();
         pair
     }
 
@@ -41,10 +42,18 @@ impl KeyPair {
     /// # Errors
     /// [`SeedError`] says what is wrong, never what the text was.
     pub fn from_seed(text: &str) -> Result<Self, SeedError> {
+        let pair = Self::decoded(text);
+        secret::scrub_stack();
+        pair
+    }
+
+    #[inline(never)]
+    fn decoded(text: &str) -> Result<Self, SeedError> {
         let (kind, seed) = seed::decode(text)?;
         Ok(Self::from_bytes(kind, &seed))
     }
 
+    #[inline(never)]
     fn from_bytes(kind: Kind, bytes: &[u8; 32]) -> Self {
         if kind == Kind::Curve {
             let scalar = Zeroizing::new(*bytes);

@@ -4,6 +4,7 @@
 use cim_keys_core::admission::{Assembler, Group, StoredMessage};
 use cim_keys_core::command::{Command, Rejection, decide};
 use cim_keys_core::context::{Context, RegistryId};
+use cim_keys_core::digest::Digest;
 use cim_keys_core::draft::{Decision, Draft};
 use cim_keys_core::envelope::Envelope;
 use cim_keys_core::jwt::UserRights;
@@ -34,7 +35,7 @@ pub const HOST_ROLE: usize = 8;
 
 impl Lab {
     pub fn empty() -> Self {
-        let operator = KeyPair::from_entropy(Kind::Operator, [200; 32]);
+        let operator = KeyPair::from_entropy(Kind::Operator, entropy(200));
         let id = RegistryId { operator: operator.public_key(), namespace: Namespace::default() };
         Self {
             registry: Registry::new(id),
@@ -65,7 +66,7 @@ impl Lab {
         let mut drawn = Vec::new();
         for kind in kinds {
             self.drawn += 1;
-            let pair = KeyPair::from_entropy(*kind, [self.drawn; 32]);
+            let pair = KeyPair::from_entropy(*kind, entropy(self.drawn));
             drawn.push(pair.public_key());
             self.keys.insert(pair.public_key(), pair);
         }
@@ -177,6 +178,11 @@ impl Lab {
     pub fn user(&mut self, account: (PublicKey, PublicKey), name: &str) -> Result<PublicKey, Rejection> {
         self.run(create_user(account.0, name), account.1).map(|keys| keys[0])
     }
+}
+
+/// 32 bytes that look drawn. **No secret**: keys made of them stand in this repository.
+pub fn entropy(number: u8) -> [u8; 32] {
+    *Digest::of(&[number]).as_bytes()
 }
 
 pub fn create_user(account: PublicKey, name: &str) -> Command {

@@ -1,0 +1,207 @@
+// The module by itself, in plain Node: its bytes everywhere, its errors, its imports, and what it forgets.
+// `cargo xtask wasm` builds it first.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { differences } from "./conformance.mjs";
+
+const root = new URL("../../", import.meta.url);
+const built = new URL("target/wasm-pkg/", root);
+const api = await import(new URL("node/cim_keys_wasm.js", built));
+const vectors = JSON.parse(await readFile(new URL("core/tests/data/conformance.json", root), "utf8"));
+const module = await readFile(new URL("web/cim_keys_wasm_bg.wasm", built));
+
+const entropy = (number) => Uint8Array.from({ length: 32 }, (_, place) => (place * 37 + number * 101 + place ** 3) % 256);
+const code = (run) => {
+  try {
+    run();
+  } catch (error) {
+    assert.ok(error instanceof Error, `an Error is thrown, not ${String(error)}`);
+    assert.ok(error.message.length > 0);
+    return error.code;
+  }
+  return undefined;
+};
+
+test("equal inputs give equal bytes", () => {
+  assert.deepEqual(differences(api, vectors), []);
+  const changed = structuredClone(vectors);
+  changed.steps[1].context.now = "2026-11-23T00:00:00.000Z";
+  assert.notDeepEqual(differences(api, changed), [], "the comparison can fail");
+});
+
+test("the declarations are those that are committed", async () => {
+  const committed = await readFile(new URL("../cim_keys_wasm.d.ts", import.meta.url), "utf8");
+  const generated = await readFile(new URL("web/cim_keys_wasm.d.ts", built), "utf8");
+  assert.equal(generated, committed, "cp target/wasm-pkg/web/cim_keys_wasm.d.ts host-wasm/ and look at the difference");
+});
+
+test("nothing is imported but what the bindings bring", async () => {
+  const imports = WebAssembly.Module.imports(await WebAssembly.compile(module));
+  assert.deepEqual([...new Set(imports.map((row) => row.module))], ["./cim_keys_wasm_bg.js"]);
+  const names = imports.map(({ name }) => name.replace(/_[0-9a-f]{16}$/, "")).sort();
+  const known = [
+    "__wbg_Error", "__wbg_new", "__wbg_parse", "__wbg_set", "__wbg_stringify", "__wbg_length", "__wbg_prototypesetcall",
+    "__wbindgen_cast", "__wbindgen_generic", "__wbindgen_init_externref_table",
+  ];
+  const strange = names.filter((name) => !known.some((prefix) => name.startsWith(prefix)) && !name.startsWith("__wbg___wbindgen_"));
+  assert.deepEqual(strange, []);
+  const glue = await readFile(new URL("web/cim_keys_wasm.js", built), "utf8");
+  for (const forbidden of ["getRandomValues(", "Date.now", "Math.random", "localStorage", "indexedDB", "XMLHttpRequest", "eval("]) {
+    assert.ok(!glue.includes(forbidden), forbidden);
+  }
+});
+
+test("no folder of the machine that built it is inside", () => {
+  const bytes = module.toString("latin1");
+  for (const folder of [homedir(), fileURLToPath(root), "/home/", "/Users/"]) {
+    assert.ok(!bytes.includes(folder.replace(/\/$/, "") + "/") || folder === "/", folder);
+  }
+  assert.ok(bytes.includes("/cargo/registry/"), "sources are named by what they are");
+});
+
+test("keys come from entropy, which is used up", () => {
+  const keyring = new api.Keyring();
+  const drawn = entropy(1);
+  const key = keyring.generate("user", drawn);
+  assert.match(key, /^U[A-Z2-7]{55}$/);
+  assert.deepEqual(drawn, new Uint8Array(32), "the array is zeroed");
+  assert.equal(code(() => keyring.generate("user", entropy(1))), "entropy-repeated");
+  assert.equal(code(() => keyring.generate("user", new Uint8Array(32))), "entropy-pattern");
+  assert.equal(code(() => keyring.generate("user", new Uint8Array(31))), "argument");
+  assert.equal(code(() => keyring.generate("module", entropy(2))), "kind.unknown");
+  assert.deepEqual(keyring.public_keys(), [key]);
+  keyring.forget(key);
+  assert.equal(keyring.has(key), false);
+  assert.equal(code(() => keyring.sign(key, new Uint8Array(3))), "key-missing");
+  keyring.free();
+});
+
+test("seeds and creds are taken in, and their array is zeroed", () => {
+  const keyring = new api.Keyring();
+  const [{ token, public_key, creds }] = vectors.creds;
+  const file = new TextEncoder().encode(creds);
+  assert.deepEqual(keyring.import_secret(file), { public_key, kind: "user", token });
+  assert.ok(file.every((byte) => byte === 0));
+  const { seed, kind, public_key: other } = vectors.keys.find((key) => key.kind === "account");
+  for (const around of [seed, `\n${seed}\r\n`, `# app\n${seed}\n`]) {
+    assert.deepEqual(keyring.import_secret(new TextEncoder().encode(around)), { public_key: other, kind, token: null });
+  }
+  assert.equal(code(() => keyring.import_secret(new TextEncoder().encode(seed.replace("A", "B")))), "seed.checksum");
+  assert.equal(code(() => keyring.import_secret(new Uint8Array([255, 254]))), "argument");
+  assert.equal(code(() => keyring.import_secret(new Uint8Array())), "seed.length");
+  const torn = new TextEncoder().encode(creds.slice(0, 300));
+  assert.ok(code(() => keyring.import_secret(torn)));
+  assert.ok(torn.every((byte) => byte === 0), "also where it is refused");
+  keyring.free();
+});
+
+test("what is freed leaves no seed in memory", async () => {
+  const fresh = await import(new URL("web/cim_keys_wasm.js", built));
+  const { memory } = fresh.initSync({ module });
+  const seed = vectors.keys[3].seed;
+  const raw = Buffer.from(vectors.keys[3].entropy, "hex");
+  const holds = (needle) => Buffer.from(memory.buffer).includes(needle);
+  const keyring = new fresh.Keyring();
+  keyring.import_secret(new TextEncoder().encode(seed));
+  assert.ok(holds(raw), "while it is held the key is there: the search finds things");
+  const shown = new TextDecoder().decode(keyring.secret_seed(vectors.keys[3].public_key));
+  assert.equal(shown, seed);
+  const drawn = Buffer.from(entropy(7));
+  keyring.generate("user", Uint8Array.from(drawn));
+  keyring.sign(vectors.keys[3].public_key, new Uint8Array(100));
+  const [{ token, public_key, creds }] = vectors.creds;
+  keyring.import_secret(new TextEncoder().encode(creds));
+  keyring.secret_creds(token, public_key);
+  const [step] = vectors.steps;
+  assert.ok(code(() => fresh.Draft.decide(step.facts, step.command, step.context).sign(keyring)));
+  assert.ok(holds(drawn));
+  keyring.free();
+  const inside = vectors.keys.find((key) => key.public_key === public_key);
+  for (const needle of [raw, drawn, Buffer.from(seed), Buffer.from(inside.seed), Buffer.from(inside.entropy, "hex")]) {
+    assert.ok(!holds(needle));
+  }
+});
+
+test("whatever is thrown at an export, an Error with a code comes back", () => {
+  const cycle = {};
+  cycle.self = cycle;
+  const odd = [undefined, null, 0, -1, NaN, Infinity, 1e300, "", "x", [], {}, true, 7n, () => 1, cycle, Symbol("s"), "\ud800", { found_registry: 1 }];
+  const [step] = vectors.steps;
+  const machine = () => new api.Machine(vectors.registry, null);
+  const runs = {
+    command_keys: (value) => api.command_keys(value),
+    command_scope: (value) => api.command_scope(vectors.registry, value, step.context),
+    command_scope_context: (value) => api.command_scope(vectors.registry, step.command, value),
+    decide: (value) => api.Draft.decide(value, step.command, step.context),
+    describe_entity: (value) => api.describe_entity(value),
+    describe_message: (value) => api.describe_message(value),
+    bundle_encode: (value) => api.bundle_encode(value),
+    machine: (value) => new api.Machine(value, null),
+    handle: (value) => machine().handle(value, 1, new Uint8Array(16)),
+    entity_index: (value) => api.entity_index(vectors.registry.operator, [value]),
+    endpoints: (value) => api.endpoints(value, "A", "U"),
+    parse_stored: (value) => api.parse_stored(value, new Uint8Array()),
+  };
+  for (const [name, run] of Object.entries(runs)) {
+    for (const value of odd) {
+      // A list of headers may be empty.
+      if (name === "parse_stored" && Array.isArray(value)) continue;
+      assert.equal(code(() => run(value)), "argument", `${name}(${String(typeof value === "symbol" ? "symbol" : JSON.stringify(value === cycle || typeof value === "bigint" ? "odd" : value))})`);
+    }
+  }
+  for (const value of [NaN, -1, 1.5, Infinity]) {
+    assert.equal(code(() => machine().handle("tick", value, new Uint8Array(16))), "argument");
+    assert.equal(code(() => api.direct_get_request(value, 1)), "argument");
+    assert.equal(code(() => api.command_id(value, entropy(9))), "argument");
+  }
+  assert.equal(code(() => machine().handle("tick", 1, new Uint8Array(15))), "argument");
+  assert.equal(code(() => api.bundle_decode(new Uint8Array(9))), "bundle-not");
+  assert.ok(code(() => api.inspect_token("a.b.c")));
+});
+
+test("a draft is completed once", () => {
+  const [step] = vectors.steps;
+  const draft = api.Draft.decide(step.facts, step.command, step.context);
+  assert.equal(code(() => draft.sign(new api.Keyring())), "key-missing");
+  assert.equal(code(() => draft.requests()), "spent");
+  const other = api.Draft.decide(step.facts, step.command, step.context);
+  assert.equal(code(() => other.complete([])), "signature-count");
+  const again = api.Draft.decide(step.facts, step.command, step.context);
+  const wrong = again.requests().map(() => new Uint8Array(64).fill(1));
+  assert.equal(code(() => again.complete(wrong)), "signature");
+  const rejected = () => api.Draft.decide(vectors.steps[2].facts, vectors.steps[1].command, vectors.steps[1].context);
+  assert.ok(code(rejected), "facts of another command are not enough");
+});
+
+test("the machine speaks plain objects", () => {
+  const machine = new api.Machine(vectors.registry, null);
+  const random = new Uint8Array(16);
+  const handle = (input) => machine.handle(input, 1000, random);
+  assert.deepEqual(handle("tick"), [{ report: "working" }, { read_from: { after: 0, limit: 500 } }]);
+  const missing = handle({ read_failed: "stream_missing" });
+  assert.equal(missing[0], "drop");
+  assert.equal(missing[1].report.blocked.reason.code, "stream-missing");
+  assert.equal(typeof missing[2].wait.millis, "number");
+  assert.equal(machine.progress().head, 0);
+  machine.free();
+});
+
+test("answers of the server are judged by the core", () => {
+  const bytes = (value) => new TextEncoder().encode(typeof value === "string" ? value : JSON.stringify(value));
+  assert.deepEqual(api.parse_reply(bytes({ stream: "KEYS_EVENTS", seq: 7 })), {
+    ack: { stream: "KEYS_EVENTS", sequence: 7, duplicate: false },
+  });
+  assert.deepEqual(api.parse_reply(bytes("?")), "unknown");
+  assert.deepEqual(api.parse_stream_info(bytes({ error: { code: 404, err_code: 10059 } }), "2.15.1"), { failure: "stream_missing" });
+  const stored = api.parse_stored([["Nats-Sequence", "3"], ["Nats-Subject", "a.b"]], bytes("x"));
+  assert.deepEqual(stored, { sequence: 3, subject: "a.b", headers: [], payload: "eA==" });
+  assert.deepEqual(api.parse_message(bytes({ error: { err_code: 10037 } })), { message: null });
+  assert.equal(api.direct_get_request(3, 4), '{"seq":3,"batch":4}');
+  const ends = api.endpoints(vectors.registry, api.edge_api_prefix(), "UABC");
+  assert.equal(ends.stream_info, "CIMKEYS.API.STREAM.INFO.KEYS_EVENTS");
+  assert.equal(ends.inbox, "_INBOX_UABC");
+});
