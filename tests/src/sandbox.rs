@@ -45,6 +45,21 @@ pub fn wasi(words: &[&str], plan: &Value) -> Said {
     fed(&mut node, plan.to_string().as_bytes())
 }
 
+/// Does the same with host-wasm in plain Node.
+///
+/// # Panics
+/// When it cannot be built or started.
+pub fn javascript(words: &[&str], plan: &Value) -> Said {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let built = cargo().args(["xtask", "wasm"]).status();
+        assert!(built.is_ok_and(|status| status.success()), "cargo xtask wasm");
+    });
+    let mut node = Command::new("node");
+    node.arg(workspace_root().join("host-wasm/tests/offline.mjs")).args(words);
+    fed(&mut node, plan.to_string().as_bytes())
+}
+
 /// The module for WASI.
 ///
 /// # Panics

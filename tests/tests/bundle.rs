@@ -128,6 +128,16 @@ fn the_sandbox_has_no_door_but_its_arguments_and_streams() {
 }
 
 #[test]
+fn the_wasm_host_in_plain_node_makes_the_same() {
+    let plan = sandbox::plan();
+    let bundle = ok(sandbox::native(&["bundle"], &plan)).stdout;
+    assert!(bundle.starts_with("cim-keys-bundle 1 "));
+    assert_eq!(ok(sandbox::javascript(&[], &plan)).stdout, bundle);
+    let words = ["secret-creds", "APP/alice"];
+    assert_eq!(ok(sandbox::javascript(&words, &plan)).stdout, ok(sandbox::native(&words, &plan)).stdout);
+}
+
+#[test]
 fn a_bundle_is_published_once_though_taken_in_twice_and_on_two_hosts() {
     let (one, two) = (Person::new(), Person::new());
     let made = Made::new(one.home());
