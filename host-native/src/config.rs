@@ -15,6 +15,9 @@ pub struct Options {
     pub listen: (String, i32),
     /// Where browsers connect, without TLS: host and port.
     pub websocket: Option<(String, i32)>,
+    /// Origins of pages that may connect to the websocket, such as `http://127.0.0.1:8080`; empty lets all of them. Clients that are
+    /// no browsers name no origin and are always let in.
+    pub websocket_origins: Vec<String>,
     /// Where monitoring listens: host and port.
     pub monitoring: Option<(String, i32)>,
     /// Where JetStream keeps its streams.
@@ -71,7 +74,12 @@ pub fn text(store: &Store, options: &Options) -> Result<String, ConfigError> {
         line(format!("pid_file: {}", quoted_path(pid)?));
     }
     if let Some((host, port)) = &options.websocket {
-        line(format!("websocket {{\n  host: {}\n  port: {port}\n  no_tls: true\n}}", quoted(host)?));
+        let origins = options.websocket_origins.iter().map(|origin| quoted(origin));
+        let origins = match origins.collect::<Result<Vec<_>, _>>()?.join(", ") {
+            none if none.is_empty() => none,
+            some => format!("  allowed_origins: [{some}]\n"),
+        };
+        line(format!("websocket {{\n  host: {}\n  port: {port}\n  no_tls: true\n{origins}}}", quoted(host)?));
     }
     line(String::new());
     line("# An acknowledgement is an fsync.".to_owned());

@@ -21,6 +21,8 @@ pub mod ports;
 pub mod dev;
 pub mod nats;
 #[cfg(feature = "nats")]
+pub mod page;
+#[cfg(feature = "nats")]
 pub mod pump;
 #[cfg(feature = "nats")]
 pub mod push;

@@ -165,6 +165,9 @@ fn program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let mut build = cargo();
         build.args(["build", "--quiet", "--locked", "--package", "cim-keys", "--bin", "cim-keys"]);
+        if cfg!(feature = "page") {
+            build.args(["--features", "page"]);
+        }
         executable(&mut build, "cim-keys")
     })
 }

@@ -42,6 +42,7 @@ pub fn serve(host: &Host) -> NatsServer {
         name: None,
         listen: ("127.0.0.1".into(), -1),
         websocket: Some(("127.0.0.1".into(), -1)),
+        websocket_origins: Vec::new(),
         monitoring: None,
         store: place.into(),
         resolver: Resolver::Full { dir: format!("{place}/accounts").into() },

@@ -99,6 +99,10 @@ fn no_seed_stands_outside_its_creds_file() {
     files(person.home(), &mut found);
     let (secret, open): (Vec<PathBuf>, Vec<PathBuf>) =
         found.into_iter().partition(|path| path.extension().is_some_and(|extension| extension == "creds"));
+    // The page's signing key is in the one file that `up` names for it.
+    let (signing, open): (Vec<PathBuf>, Vec<PathBuf>) =
+        open.into_iter().partition(|path| path.ends_with("nats/context/app-signing-key.secret.nk"));
+    assert!(signing.len() <= 1 && (cfg!(feature = "page") || signing.is_empty()), "{signing:?}");
     assert!(secret.len() >= 7, "{secret:?}");
     assert!(open.iter().any(|path| path.ends_with("store.db")), "{open:?}");
     assert!(
@@ -128,6 +132,9 @@ fn no_seed_stands_outside_its_creds_file() {
             canaries.add(&host.key(listed.entity.key()).unwrap());
             kept += 1;
         }
+    }
+    for path in &signing {
+        assert!(canaries.stand_in(&std::fs::read(path).unwrap()), "it is kept, too");
     }
     assert!(kept >= 8, "operator and signing keys are kept: {kept}");
 

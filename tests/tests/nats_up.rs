@@ -3,6 +3,7 @@
 use cim_keys::ambient::Ambient;
 use cim_keys::dev::{self, Options, System, UpError};
 use cim_keys::host::{Host, Request};
+use cim_keys::page::{Assets, PageError};
 use cim_keys::pump::PumpError;
 use cim_keys::store::Store;
 use cim_keys::vault::Vault;
@@ -26,6 +27,8 @@ fn options(data: &Path) -> Options {
         program: Some(Version::Newest.binary()),
         port: None,
         websocket_port: None,
+        page_port: None,
+        assets: Assets::default(),
     }
 }
 
@@ -53,7 +56,9 @@ fn a_new_folder_becomes_a_system_and_can_be_gone_on_with() {
         assert!(ready.websocket_url.starts_with("ws://127.0.0.1:"));
         let roles: Vec<&str> = ready.creds.keys().map(String::as_str).collect();
         assert_eq!(roles, ["app", "auditor", "browser", "host", "resolver", "steward"]);
-        assert_eq!(system.notes.len(), 2, "{:?}", system.notes);
+        assert_eq!(system.notes.len(), 3, "{:?}", system.notes);
+        assert!(system.notes.iter().any(|note| note.starts_with("no page: ")), "{:?}", system.notes);
+        assert_eq!((&ready.page_url, &ready.signing_key), (&None, &None));
         for path in ready.creds.values() {
             assert!(path.is_file() && path.with_extension("json").is_file(), "{}", path.display());
         }
@@ -71,7 +76,7 @@ fn a_new_folder_becomes_a_system_and_can_be_gone_on_with() {
         // The new account and a user of each role.
         assert_eq!(again.ready.events_published, again.ready.events_read_back);
         assert!(again.ready.events_published >= 7, "{:?}", again.ready);
-        assert_eq!(again.notes.len(), 2, "{:?}", again.notes);
+        assert_eq!(again.notes.len(), 3, "{:?}", again.notes);
         again.stop().await;
     });
 }
@@ -85,6 +90,19 @@ fn a_server_that_is_too_old_is_refused_before_anything_is_made() {
         let options = Options { program: Some(Version::TooOld.binary()), ..options(folder.path()) };
         let error = dev::up(&host, lock, &options).await.unwrap_err();
         assert_eq!(error.code(), "server-too-old");
+        assert!(!host.store().is_founded().unwrap());
+    });
+}
+
+#[test]
+fn a_port_for_a_page_that_is_not_there_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    run(async {
+        let host = host(folder.path());
+        let lock = dev::take(folder.path()).unwrap();
+        let options = Options { page_port: Some(1), ..options(folder.path()) };
+        let error = dev::up(&host, lock, &options).await.unwrap_err();
+        assert_eq!(error, UpError::Page(PageError::NotBuilt));
         assert!(!host.store().is_founded().unwrap());
     });
 }

@@ -94,6 +94,7 @@ pub(super) fn run(verb: &Verb, globals: &Globals) -> Result<(), CliError> {
         name: args.name.clone(),
         listen: (&args.listen).into(),
         websocket: args.websocket.as_ref().map(Into::into),
+        websocket_origins: Vec::new(),
         monitoring: args.monitoring.as_ref().map(Into::into),
         store: args.store_dir.clone(),
         resolver: match args.resolver {

@@ -7,6 +7,7 @@ use crate::nats::context::ContextError;
 use crate::nats::link::{LinkError, Trouble};
 use crate::nats::streams::StreamsError;
 use crate::nats::target::TargetError;
+use crate::page::PageError;
 use crate::pump::PumpError;
 use crate::push::PushError;
 use cim_keys_core::rules::Reason;
@@ -162,6 +163,20 @@ impl From<ServerError> for CliError {
     }
 }
 
+impl From<PageError> for CliError {
+    fn from(error: PageError) -> Self {
+        let (exit, hint) = match &error {
+            PageError::NotBuilt => (
+                Exit::NotFound,
+                "leave --page-port out, or run `cargo xtask up` in a checkout of this project",
+            ),
+            PageError::InUse { .. } => (Exit::Conflict, "name another with --page-port, or leave it out"),
+            PageError::Listen { .. } => (Exit::Unexpected, "name another with --page-port, or leave it out"),
+        };
+        told(exit, error.code(), error.to_string(), Some(hint))
+    }
+}
+
 impl From<UpError> for CliError {
     fn from(error: UpError) -> Self {
         match error {
@@ -169,6 +184,7 @@ impl From<UpError> for CliError {
             UpError::File(error) => crate::error::KeyError::from(error).into(),
             UpError::Config(error) => error.into(),
             UpError::Server(error) => error.into(),
+            UpError::Page(error) => error.into(),
             UpError::Link(error) => error.into(),
             UpError::Streams(error) => error.into(),
             UpError::Pump(error) => error.into(),

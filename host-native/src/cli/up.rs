@@ -6,6 +6,7 @@ use super::globals::{Globals, base, shell_word};
 use super::output::table;
 use crate::dev::{self, Options, Ready, System, server};
 use crate::error::KeyError;
+use crate::page::Assets;
 use crate::store::Store;
 use crate::vault::Vault;
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ pub(super) struct Args {
     /// Websocket port; a free one where this is left out
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     websocket_port: Option<u16>,
+    /// The page's port; a free one where this is left out
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    page_port: Option<u16>,
     /// The nats-server program; else NATS_SERVER_BIN, else the first on PATH that is 2.12.1 or newer
     #[arg(long, value_name = "FILE")]
     nats_server: Option<PathBuf>,
@@ -44,8 +48,14 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         Some(identity) => Vault::or_create(identity),
     };
     let host = globals.host_over(store, vault);
-    let options =
-        Options { data, program: Some(program), port: args.port, websocket_port: args.websocket_port };
+    let options = Options {
+        data,
+        program: Some(program),
+        port: args.port,
+        websocket_port: args.websocket_port,
+        page_port: args.page_port,
+        assets: Assets::embedded(),
+    };
     let once = args.once;
     block_on(async {
         let stop = interrupted();
@@ -87,7 +97,11 @@ fn fresh() -> Result<PathBuf, CliError> {
 }
 
 fn text(ready: &Ready, globals: &Globals, once: bool) -> String {
-    let mut rows = vec![
+    let mut rows = Vec::new();
+    if let Some(url) = &ready.page_url {
+        rows.push(vec!["page".to_owned(), url.clone()]);
+    }
+    rows.extend([
         vec!["nats-server".to_owned(), format!("{} at {}", ready.server_version, ready.server_url)],
         vec!["websocket".to_owned(), ready.websocket_url.clone()],
         vec![
@@ -98,11 +112,14 @@ fn text(ready: &Ready, globals: &Globals, once: bool) -> String {
             ),
         ],
         vec!["data".to_owned(), ready.data_dir.display().to_string()],
-    ];
+    ]);
     let mut first = "creds";
     for (role, path) in &ready.creds {
         rows.push(vec![first.to_owned(), format!("{role:9}{}", path.display())]);
         first = "";
+    }
+    if let Some(path) = &ready.signing_key {
+        rows.push(vec!["signing key".to_owned(), format!("secret   {}", path.display())]);
     }
     let took: Vec<String> = ready.steps.iter().map(|(name, millis)| format!("{name} {millis}")).collect();
     rows.push(vec!["milliseconds".to_owned(), took.join(", ")]);

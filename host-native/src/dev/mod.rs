@@ -1,6 +1,7 @@
 //! A private development system: a server of one's own in operator mode, made from fresh identities, with both streams,
 //! every event published and read back.
 
+mod page_key;
 pub mod server;
 mod verify;
 
@@ -13,6 +14,7 @@ use crate::nats::link::{Link, LinkError};
 use crate::nats::role;
 use crate::nats::streams::{self, StreamsError, Wanted};
 use crate::nats::target::{Access as Entrance, Target};
+use crate::page::{self, Assets, Listener, PageError, Site};
 use crate::ports::{Access, NewUser};
 use crate::pump::{End, Lock, Pump, PumpError};
 use crate::push::{self, Mode, PushError, State};
@@ -51,6 +53,10 @@ pub struct Options {
     pub port: Option<u16>,
     /// Websocket port; none takes a free one.
     pub websocket_port: Option<u16>,
+    /// The page's port; none takes a free one.
+    pub page_port: Option<u16>,
+    /// The page's files; where there are none, no page is served.
+    pub assets: Assets,
 }
 
 /// How it stands, once it is ready.
@@ -62,6 +68,8 @@ pub struct Ready {
     pub server_url: String,
     /// Where browsers connect.
     pub websocket_url: String,
+    /// Where the page is; none where this program was built without it.
+    pub page_url: Option<String>,
     /// The stream of events.
     pub stream: String,
     /// Events that this run brought to the stream.
@@ -72,6 +80,8 @@ pub struct Ready {
     pub duplicates: u64,
     /// Creds files by role.
     pub creds: BTreeMap<String, PathBuf>,
+    /// A secret file: the seed of a plain signing key of the account APP, for the page. None where there is no page.
+    pub signing_key: Option<PathBuf>,
     /// Data folder.
     pub data_dir: PathBuf,
     /// Milliseconds that each step took.
@@ -86,6 +96,7 @@ pub struct System {
     /// Things that a person should know.
     pub notes: Vec<String>,
     server: Server,
+    page: Option<page::Server>,
     _lock: Lock,
 }
 
@@ -95,8 +106,11 @@ impl System {
         self.server.ended().await
     }
 
-    /// Ends the server in order, then gives the folder up.
+    /// Ends the page, then the server, in order, then gives the folder up.
     pub async fn stop(self) -> Option<ExitStatus> {
+        if let Some(page) = self.page {
+            page.stop().await;
+        }
         self.server.stop().await
     }
 }
@@ -141,25 +155,37 @@ pub async fn up(host: &Host, lock: Lock, options: &Options) -> Result<System, Up
     let mut steps = Steps { last: Instant::now(), done: BTreeMap::new() };
     let data =
         std::path::absolute(&options.data).map_err(|error| UpError::Folder { reason: error.to_string() })?;
+    // First, because the server must know the page's address, and because a port in use is said at once.
+    let page = listen(options).await?;
     let program = server::find(options.program.as_deref()).await?;
     steps.done("nats_server");
 
     let contexts = Options::contexts(&data);
     files::make_folder(&contexts)?;
     let users = identities(host, &contexts)?;
+    let signing_key = match &page {
+        Some(_) => Some(page_key::secret_file(host, role::account(host, APP.0)?.key, &contexts)?),
+        None => None,
+    };
     steps.done("identities");
 
-    let server = launch(host, &program, &data, options).await?;
+    let server = launch(host, &program, &data, options, page.as_ref()).await?;
     steps.done("server");
 
     let mut notes = Vec::new();
+    if page.is_none() {
+        notes.push(
+            "no page: this program was built without it; in a checkout, `cargo xtask up` has it".to_owned(),
+        );
+    }
     let servers = Target::open(&server.url);
     let now = || host.ambient().now().seconds();
     let steward = role::target(host, PipelineRole::Steward, &servers)?;
     notes.push(format!("made a steward in memory for {} minutes: {}", role::LIFETIME / 60, shown(&steward)));
     let store = host.store();
     let known = store.progress().map_err(KeyError::from)?.stream;
-    let mut wanted = Wanted::new(&store.registry_id().map_err(KeyError::from)?.namespace);
+    let registry = store.registry_id().map_err(KeyError::from)?;
+    let mut wanted = Wanted::new(&registry.namespace);
     wanted.create = known.is_none();
     let link = Link::connect(&steward, now()).await?;
     let ensured = streams::ensure(&link, &wanted).await?;
@@ -228,19 +254,30 @@ pub async fn up(host: &Host, lock: Lock, options: &Options) -> Result<System, Up
     }
     let creds = users.into_iter().map(|(name, (path, _))| (name, path)).collect();
     steps.done("contexts");
+    let page_url = page.as_ref().map(|page| format!("http://127.0.0.1:{}/", page.port()));
+    let page = page.map(|page| {
+        let site = Site {
+            registry: registry.clone(),
+            websocket_url: server.websocket_url.clone(),
+            api_prefix: PipelineRole::Browser.api_prefix().unwrap_or_default().to_owned(),
+        };
+        page.serve(options.assets.clone(), &site)
+    });
     let ready = Ready {
         server_version,
         server_url: server.url.clone(),
         websocket_url: server.websocket_url.clone(),
+        page_url,
         stream: KEYS_EVENTS.to_owned(),
         events_published: summary.published,
         events_read_back: found.read_back,
         duplicates: found.duplicates,
         creds,
+        signing_key,
         data_dir: data,
         steps: steps.done,
     };
-    Ok(System { ready, notes, server, _lock: lock })
+    Ok(System { ready, notes, server, page, _lock: lock })
 }
 
 type Users = BTreeMap<String, (PathBuf, PublicKey)>;
@@ -316,7 +353,22 @@ fn user(
     Ok((path, key))
 }
 
-async fn launch(host: &Host, program: &Path, data: &Path, options: &Options) -> Result<Server, UpError> {
+/// Takes the page's port, where there is a page. Somebody who names a port wants one.
+async fn listen(options: &Options) -> Result<Option<Listener>, UpError> {
+    match (options.assets.is_empty(), options.page_port) {
+        (true, None) => Ok(None),
+        (true, Some(_)) => Err(PageError::NotBuilt.into()),
+        (false, port) => Ok(Some(Listener::bind(port).await?)),
+    }
+}
+
+async fn launch(
+    host: &Host,
+    program: &Path,
+    data: &Path,
+    options: &Options,
+    page: Option<&Listener>,
+) -> Result<Server, UpError> {
     let folder = data.join("server");
     let ports = folder.join("ports");
     files::make_folder(&ports)?;
@@ -325,6 +377,9 @@ async fn launch(host: &Host, program: &Path, data: &Path, options: &Options) -> 
         name: Some("cim-keys-up".to_owned()),
         listen: port(options.port),
         websocket: Some(port(options.websocket_port)),
+        websocket_origins: page.map_or_else(Vec::new, |page| {
+            ["127.0.0.1", "localhost"].map(|name| format!("http://{name}:{}", page.port())).to_vec()
+        }),
         monitoring: Some(port(None)),
         store: folder.clone(),
         resolver: Resolver::Full { dir: folder.join("resolver") },
@@ -373,6 +428,9 @@ pub enum UpError {
     /// The server.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The page.
+    #[error(transparent)]
+    Page(#[from] PageError),
     /// The connection.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -425,6 +483,7 @@ impl UpError {
             Self::Folder { .. } => "folder",
             Self::Config(error) => error.code(),
             Self::Server(error) => error.code(),
+            Self::Page(error) => error.code(),
             Self::Link(error) => error.code(),
             Self::Streams(error) => error.code(),
             Self::Pump(error) => error.code(),

@@ -162,6 +162,7 @@ fn serve(host: &Host, folder: &Path, sync_always: bool) -> NatsServer {
         name: None,
         listen: anywhere,
         websocket: None,
+        websocket_origins: Vec::new(),
         monitoring: None,
         store: folder.join("jetstream"),
         resolver: Resolver::Memory,
