@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use crate::{sh, tools, wasm};
+use crate::{page, sh, tools, wasm};
 
 /// What one check found. `Passed` may say what was left out.
 enum Outcome {
@@ -20,6 +20,9 @@ struct Bench {
     servers: Vec<(&'static str, PathBuf)>,
 }
 
+/// What the checks of the whole workspace are built with: always the same, so that nothing is compiled twice.
+const FEATURES: [&str; 2] = ["--features", "cim-keys-tests/page"];
+
 type Check = fn(&mut Bench) -> Result<String, String>;
 
 /// In this order: what fails fast first, what compiles the same things side by side.
@@ -27,9 +30,8 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("tools", "nats-server of three versions, wasm targets", install_tools),
     ("fmt", "rustfmt", |_| cargo(&["fmt", "--all", "--", "--check"])),
     ("deny", "licences, sources, bans, advisories", deny),
-    ("clippy", "clippy, no warning", |_| {
-        cargo(&["clippy", "--locked", "--keep-going", "--workspace", "--all-targets", "--", "-D", "warnings"])
-    }),
+    ("page", "the page, built", |_| with_page(page::build)),
+    ("clippy", "clippy, no warning", clippy),
     ("doc", "rustdoc, no warning", doc),
     ("core", "core by itself", |_| cargo_test(&["--package", "cim-keys-core"])),
     ("core-wasm", "core on wasm32-wasip1", |_| {
@@ -40,6 +42,9 @@ const CHECKS: &[(&str, &str, Check)] = &[
         sh::run(Command::new("node").args(["--test", "host-wasm/tests/"]).current_dir(sh::root()))
             .map(|()| String::new())
     }),
+    ("plain", "cim-keys as plain cargo builds it, without the page", |_| {
+        cargo(&["check", "--locked", "--package", "cim-keys"])
+    }),
     ("offline", "cim-keys without the feature nats", |_| {
         cargo_test(&["--package", "cim-keys", "--no-default-features"])
     }),
@@ -47,6 +52,10 @@ const CHECKS: &[(&str, &str, Check)] = &[
         workspace_tests(bench, &["--test", "core_exports"])
     }),
     ("workspace", "all other tests, with real servers", |bench| workspace_tests(bench, &[])),
+    ("www-check", "the page: types, lint, unit tests", |_| {
+        with_page(|| ["check", "lint", "test:unit"].iter().try_for_each(|name| page::script(name, &[])))
+    }),
+    ("browser", "the page in Chromium, with real servers", browser),
     ("simulate", "the sync machine against the model broker", simulate),
 ];
 
@@ -131,10 +140,17 @@ fn cargo_test(arguments: &[&str]) -> Result<String, String> {
     sh::run(command.args(["test", "--locked", "--no-fail-fast"]).args(arguments)).map(|()| String::new())
 }
 
+fn clippy(_: &mut Bench) -> Result<String, String> {
+    let mut command = sh::cargo();
+    command.args(["clippy", "--locked", "--keep-going", "--workspace", "--all-targets"]).args(FEATURES);
+    sh::run(command.args(["--", "-D", "warnings"])).map(|()| String::new())
+}
+
 fn doc(_: &mut Bench) -> Result<String, String> {
     let mut command = sh::cargo();
     command
         .args(["doc", "--locked", "--keep-going", "--workspace", "--no-deps"])
+        .args(FEATURES)
         .env("RUSTDOCFLAGS", "-D warnings");
     sh::run(&mut command).map(|()| String::new())
 }
@@ -144,6 +160,7 @@ fn workspace_tests(bench: &mut Bench, arguments: &[&str]) -> Result<String, Stri
     let mut command = sh::cargo();
     command
         .args(["test", "--locked", "--no-fail-fast", "--workspace", "--exclude", "cim-keys-core"])
+        .args(FEATURES)
         .args(arguments);
     command.envs(bench.servers.iter().map(|(variable, path)| (variable, path)));
     if bench.full {
@@ -154,9 +171,35 @@ fn workspace_tests(bench: &mut Bench, arguments: &[&str]) -> Result<String, Stri
 
 /// Runs the binary that `workspace` built, or builds it in the same way.
 fn simulate(bench: &mut Bench) -> Result<String, String> {
-    sh::build(&["--workspace", "--exclude", "cim-keys-core", "--bin", "simulate"])?;
+    build("simulate")?;
     let seeds = if bench.full { "0..20000" } else { "0..500" };
     sh::run(sh::built("simulate")?.args(["--seeds", seeds])).map(|()| format!("seeds {seeds}"))
+}
+
+/// A binary as `workspace` builds it.
+fn build(name: &str) -> Result<(), String> {
+    sh::build(&[&["--workspace", "--exclude", "cim-keys-core", "--bin", name], &FEATURES[..]].concat())
+}
+
+/// The page's own tests, with the binary that has the page.
+fn browser(bench: &mut Bench) -> Result<String, String> {
+    with_page(|| {
+        let chromium = page::chromium()?;
+        build("cim-keys")?;
+        let mut variables = bench.servers.clone();
+        variables.push(("CIM_KEYS_BIN", sh::built("cim-keys")?.get_program().into()));
+        variables.push(("CHROMIUM", chromium));
+        page::script("test:e2e", &variables)
+    })
+}
+
+/// A checkout without the page's sources has nothing to check there; it says so.
+fn with_page(check: impl FnOnce() -> Result<(), String>) -> Result<String, String> {
+    if page::is_here() {
+        check().map(|()| String::new())
+    } else {
+        Ok("left out: there is no page in this checkout".to_owned())
+    }
 }
 
 /// Licences, sources and bans always; advisories only where their database can be fetched.

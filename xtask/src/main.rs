@@ -1,6 +1,7 @@
 //! Build and test orchestration: `cargo xtask up`, `cargo xtask test`. No dependencies, so that it builds at once.
 
 mod checks;
+mod page;
 mod sh;
 mod tools;
 mod wasm;
@@ -10,12 +11,13 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 Usage: cargo xtask <VERB> [ARGUMENTS]
 
-  up [ARGS…]              build, find or install nats-server, start a private development system
+  up [ARGS…]              build it and the page, find or install nats-server, start a private development system
                           (`cargo xtask up --help` lists ARGS; --once exits when it is ready)
   test [--full]           all checks, as CI runs them; --full takes more seeds and longer fault runs
        [--only A,B] [--list]
   simulate --seeds A..B   the sync machine against the model broker
   bench [--output json]   ratios against baselines of the same run
+  page                    the page with its wasm, into www/dist/ (needs Node 20 or newer with npm)
   wasm                    host-wasm for browsers and Node, into target/wasm-pkg/
   install                 put the tools that `up` and `test` need into .tools/";
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         "simulate" => binary("simulate", &rest),
         "bench" => binary("bench", &rest),
         "wasm" if rest.is_empty() => wasm::build().map(|()| ExitCode::SUCCESS),
+        "page" if rest.is_empty() => page::build().map(|()| ExitCode::SUCCESS),
         "install" if rest.is_empty() => install(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
         _ => {
             let what = match verb.as_str() {
                 "" => "a verb is missing".to_owned(),
-                "install" | "wasm" => format!("{verb} takes no `{}`", rest.join(" ")),
+                "install" | "wasm" | "page" => format!("{verb} takes no `{}`", rest.join(" ")),
                 other => format!("`{other}` is no verb"),
             };
             eprintln!("error: {what}\n\n{USAGE}");
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Builds `cim-keys`, sees to a nats-server, and becomes `cim-keys up`: its stdout, exit status and Ctrl-C are ours.
+/// Builds the page and `cim-keys` with it, sees to a nats-server, and becomes `cim-keys up`: its stdout, exit status and Ctrl-C are ours.
 fn up(arguments: &[String]) -> Result<ExitCode, String> {
     let mut command = sh::built("cim-keys")?;
     command.arg("up");
@@ -61,7 +64,12 @@ fn up(arguments: &[String]) -> Result<ExitCode, String> {
         command.arg("--nats-server").arg(tools::nats_server()?);
     }
     // Last, because it takes longest: what is missing is said at once.
-    sh::build(&["--package", "cim-keys", "--bin", "cim-keys"])?;
+    let mut what = vec!["--package", "cim-keys", "--bin", "cim-keys"];
+    if page::is_here() {
+        page::build()?;
+        what.extend(["--features", "page"]);
+    }
+    sh::build(&what)?;
     sh::become_it(command.args(arguments))
 }
 
