@@ -66,6 +66,7 @@ struct SigningRequest {
 #[derive(Serialize)]
 struct Decision {
     command_id: Uuid,
+    command_hash: Digest,
     draft_hash: Digest,
     messages_hash: Digest,
     pending: Pending,
@@ -138,6 +139,7 @@ impl Draft {
         let tokens = decision.events.iter().filter_map(|event| event.token.as_ref());
         to_js(&Decision {
             command_id: decision.command_id,
+            command_hash: self.command.hash(),
             draft_hash: decision.draft_hash,
             messages_hash: decision.messages_hash,
             tokens: tokens.filter_map(|token| cim_keys_core::registry::Issued::from(token).text()).collect(),

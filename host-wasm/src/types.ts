@@ -147,6 +147,7 @@ export interface SigningRequest { public_key: PublicKey; bytes: string }
 /** A completed draft, ready for the journal: all of it is written in one transaction. */
 export interface Decision {
   command_id: Uuid;
+  command_hash: Digest;
   draft_hash: Digest;
   messages_hash: Digest;
   pending: Pending;

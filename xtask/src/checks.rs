@@ -30,7 +30,7 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("tools", "nats-server of three versions, wasm targets", install_tools),
     ("fmt", "rustfmt", |_| cargo(&["fmt", "--all", "--", "--check"])),
     ("deny", "licences, sources, bans, advisories", deny),
-    ("page", "the page, built", |_| with_page(page::build)),
+    ("page", "the page, built", |_| page::build().map(|()| String::new())),
     ("clippy", "clippy, no warning", clippy),
     ("doc", "rustdoc, no warning", doc),
     ("core", "core by itself", |_| cargo_test(&["--package", "cim-keys-core"])),
@@ -52,8 +52,8 @@ const CHECKS: &[(&str, &str, Check)] = &[
         workspace_tests(bench, &["--test", "core_exports"])
     }),
     ("workspace", "all other tests, with real servers", |bench| workspace_tests(bench, &[])),
-    ("www-check", "the page: types, lint, unit tests", |_| {
-        with_page(|| ["check", "lint", "test:unit"].iter().try_for_each(|name| page::script(name, &[])))
+    ("www", "the page: types and lint", |_| {
+        ["check", "lint"].iter().try_for_each(|name| page::script(name, &[])).map(|()| String::new())
     }),
     ("browser", "the page in Chromium, with real servers", browser),
     ("simulate", "the sync machine against the model broker", simulate),
@@ -183,23 +183,12 @@ fn build(name: &str) -> Result<(), String> {
 
 /// The page's own tests, with the binary that has the page.
 fn browser(bench: &mut Bench) -> Result<String, String> {
-    with_page(|| {
-        let chromium = page::chromium()?;
-        build("cim-keys")?;
-        let mut variables = bench.servers.clone();
-        variables.push(("CIM_KEYS_BIN", sh::built("cim-keys")?.get_program().into()));
-        variables.push(("CHROMIUM", chromium));
-        page::script("test:e2e", &variables)
-    })
-}
-
-/// A checkout without the page's sources has nothing to check there; it says so.
-fn with_page(check: impl FnOnce() -> Result<(), String>) -> Result<String, String> {
-    if page::is_here() {
-        check().map(|()| String::new())
-    } else {
-        Ok("left out: there is no page in this checkout".to_owned())
-    }
+    let chromium = page::chromium()?;
+    build("cim-keys")?;
+    let mut variables = bench.servers.clone();
+    variables.push(("CIM_KEYS_BIN", sh::built("cim-keys")?.get_program().into()));
+    variables.push(("CHROMIUM", chromium));
+    page::script("test:e2e", &variables).map(|()| String::new())
 }
 
 /// Licences, sources and bans always; advisories only where their database can be fetched.

@@ -64,12 +64,8 @@ fn up(arguments: &[String]) -> Result<ExitCode, String> {
         command.arg("--nats-server").arg(tools::nats_server()?);
     }
     // Last, because it takes longest: what is missing is said at once.
-    let mut what = vec!["--package", "cim-keys", "--bin", "cim-keys"];
-    if page::is_here() {
-        page::build()?;
-        what.extend(["--features", "page"]);
-    }
-    sh::build(&what)?;
+    page::build()?;
+    sh::build(&["--package", "cim-keys", "--bin", "cim-keys", "--features", "page"])?;
     sh::become_it(command.args(arguments))
 }
 

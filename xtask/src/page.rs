@@ -15,16 +15,8 @@ pub fn folder() -> PathBuf {
     sh::root().join("www")
 }
 
-/// Whether this checkout has a page's sources.
-pub fn is_here() -> bool {
-    folder().join("package.json").is_file()
-}
-
 /// Builds it: wasm, packages where they are out of date, then the bundle. All talk goes to stderr.
 pub fn build() -> Result<(), String> {
-    if !is_here() {
-        return Err(format!("there is no page in this checkout: {} is missing", folder().display()));
-    }
     node()?;
     wasm::build()?;
     packages()?;

@@ -1,0 +1,241 @@
+// The connection: subjects, requests and answers are the core's; this carries them over a websocket.
+
+import type { Endpoints, Failure, Imported, Input, Output, Reply, RegistryId, StoredMessage, StreamInfo } from "cim-keys-wasm";
+import { createInbox, errors, headers as newHeaders, wsconnect, type Msg, type MsgHdrs, type NatsConnection } from "@nats-io/nats-core";
+import type { Core } from "./core";
+import { HostError } from "./error";
+import type { Keyring } from "./keyring";
+
+/** How long one answer may take, in milliseconds. */
+const ANSWER = 5_000;
+/** How long one batch of messages may take. */
+const BATCH = 30_000;
+
+type ReadFrom = Extract<Output, { read_from: unknown }>["read_from"];
+type Send = Extract<Output, { send: unknown }>["send"];
+type Readable = Extract<Input, { read: unknown }>["read"];
+
+/** Where to, and as whom. */
+export interface Target {
+  url: string;
+  apiPrefix: string;
+  /** Creds that were brought in: public key and token. The seed is in the keyring. */
+  user: Imported & { token: string };
+}
+
+export class Link {
+  readonly #core: Core;
+  readonly #connection: NatsConnection;
+  readonly #endpoints: Endpoints;
+  /** Subjects that the server has denied since the connection began. */
+  readonly #denied: string[] = [];
+  #refused: string | undefined;
+  #closed = false;
+
+  private constructor(core: Core, connection: NatsConnection, endpoints: Endpoints) {
+    this.#core = core;
+    this.#connection = connection;
+    this.#endpoints = endpoints;
+    void this.#watch();
+    void connection.closed().then((error) => {
+      this.#closed = true;
+      if (error instanceof Error && isRefusal(error)) this.#refused ??= error.message;
+    });
+  }
+
+  /** Connects once. Connecting again is the sync machine's decision. */
+  static async connect(core: Core, keyring: Keyring, registry: RegistryId, target: Target, nowSeconds: number): Promise<Link> {
+    const { claims } = core.inspect_token(target.user.token);
+    if (claims.exp !== undefined && claims.exp !== 0 && claims.exp <= nowSeconds) {
+      throw new HostError("creds-expired", `These creds ended ${new Date(claims.exp * 1000).toLocaleString()}: ask for new ones (cim-keys access renew --role browser) and choose that file.`);
+    }
+    const endpoints = core.endpoints(registry, target.apiPrefix, target.user.public_key);
+    try {
+      const connection = await wsconnect({
+        servers: target.url,
+        authenticator: (nonce) => ({
+          jwt: target.user.token,
+          nkey: "",
+          sig: btoa(String.fromCharCode(...keyring.inner.sign(target.user.public_key, new TextEncoder().encode(nonce ?? "")))),
+        }),
+        inboxPrefix: endpoints.inbox,
+        reconnect: false,
+        timeout: ANSWER,
+        pingInterval: 20_000,
+        maxPingOut: 2,
+        ignoreClusterUpdates: true,
+        name: "cim-keys page",
+      });
+      return new Link(core, connection, endpoints);
+    } catch (error) {
+      if (error instanceof Error && isRefusal(error)) throw new HostError("authorization", error.message);
+      throw new HostError("unreachable", `The server ${target.url} cannot be reached: see that it runs, and that this page may use it.`);
+    }
+  }
+
+  get isClosed(): boolean {
+    return this.#closed || this.#connection.isClosed();
+  }
+
+  get server(): string {
+    return this.#connection.info?.version ?? "";
+  }
+
+  /** Nothing that was queued is sent any more. */
+  async drop(): Promise<void> {
+    this.#closed = true;
+    await this.#connection.close();
+  }
+
+  /** Calls back whenever a message is stored, until the connection ends. */
+  async onStored(wake: () => void): Promise<void> {
+    for await (const _ of this.#connection.subscribe(this.#endpoints.log)) wake();
+  }
+
+  /** Resolves when the connection has ended. */
+  async ended(): Promise<void> {
+    await this.#connection.closed();
+  }
+
+  /** How the leader says that the stream stands, and what is stored behind `after`, in order and without a gap. */
+  async read({ after, limit }: ReadFrom): Promise<{ read: Readable } | { read_failed: Failure }> {
+    const asked = await this.#ask(this.#endpoints.stream_info, "");
+    if ("failure" in asked) return { read_failed: asked.failure };
+    const parsed = this.#core.parse_stream_info(asked.answer.data, this.server || null);
+    if ("failure" in parsed) return { read_failed: parsed.failure };
+    const info: StreamInfo = parsed.info;
+    const last = Math.min(info.last, after + limit);
+    const messages: StoredMessage[] = [];
+    let next = Math.max(after + 1, info.first);
+    while (next <= last) {
+      const before = next;
+      const batch = await this.#batch(next, last - next + 1);
+      if ("failure" in batch) {
+        return messages.length > 0 ? { read: { info, messages } } : { read_failed: batch.failure };
+      }
+      for (const message of batch.messages) {
+        // Behind a gap or a message that only looks like one the leader is asked.
+        if (message?.sequence !== next) break;
+        messages.push(message);
+        next += 1;
+      }
+      if (next === before) {
+        const single = await this.#single(next);
+        if ("failure" in single) return { read_failed: single.failure };
+        if (single.message === null) break;
+        messages.push(single.message);
+        next += 1;
+      }
+    }
+    return { read: { info, messages } };
+  }
+
+  /** Publishes one message plainly, several as an atomic batch of which only the last one wants an answer. */
+  async send({ messages }: Send): Promise<Reply> {
+    const subjects = new Set(messages.map((message) => message.subject));
+    const before = this.#denied.length;
+    const reply = await this.#send(messages);
+    const denied = this.#denied.slice(before).find((subject) => subjects.has(subject));
+    if (denied !== undefined && !(typeof reply === "object" && "ack" in reply)) return { permission: { subject: denied } };
+    return reply;
+  }
+
+  async #send(messages: Send["messages"]): Promise<Reply> {
+    const last = messages.at(-1);
+    if (last === undefined) return "unknown";
+    try {
+      for (const { subject, headers, payload } of messages.slice(0, -1)) {
+        this.#connection.publish(subject, payload, { headers: carried(headers) });
+      }
+    } catch {
+      return "unknown";
+    }
+    const asked = await this.#ask(last.subject, last.payload, carried(last.headers));
+    if ("answer" in asked) return this.#core.parse_reply(asked.answer.data);
+    const { failure } = asked;
+    if (failure === "no_responders") return failure;
+    return typeof failure === "object" && !("code" in failure) ? failure : "unknown";
+  }
+
+  async #ask(subject: string, data: string, headers?: MsgHdrs): Promise<{ answer: Msg } | { failure: Failure }> {
+    try {
+      const options = { timeout: ANSWER, ...(headers ? { headers } : {}) };
+      return { answer: await this.#connection.request(subject, data, options) };
+    } catch (error) {
+      return { failure: this.#failure(error, subject) };
+    }
+  }
+
+  /** May be answered by a copy that is behind: its end proves nothing. */
+  async #batch(first: number, count: number): Promise<{ messages: (StoredMessage | null)[] } | { failure: Failure }> {
+    const inbox = createInbox(this.#endpoints.inbox);
+    const messages: (StoredMessage | null)[] = [];
+    try {
+      const subscription = this.#connection.subscribe(inbox, { timeout: BATCH });
+      try {
+        this.#connection.publish(this.#endpoints.direct_get, this.#core.direct_get_request(first, count), { reply: inbox });
+        for await (const answer of subscription) {
+          const list = listed(answer.headers);
+          const isStored = list.some(([name]) => name.toLowerCase() === "nats-sequence");
+          if ((answer.headers?.code ?? 0) !== 0 && !isStored) {
+            if (answer.headers?.code === 503 && messages.length === 0) return { failure: "no_responders" };
+            break;
+          }
+          messages.push(this.#core.parse_stored(list, answer.data));
+          if (messages.length === count) break;
+        }
+      } finally {
+        subscription.unsubscribe();
+      }
+      return this.isClosed && messages.length === 0 ? { failure: this.#failure(undefined, inbox) } : { messages };
+    } catch (error) {
+      return messages.length > 0 ? { messages } : { failure: this.#failure(error, this.#endpoints.direct_get) };
+    }
+  }
+
+  async #single(sequence: number): Promise<{ message: StoredMessage | null } | { failure: Failure }> {
+    const asked = await this.#ask(this.#endpoints.message_get, this.#core.message_get_request(sequence));
+    return "failure" in asked ? asked : this.#core.parse_message(asked.answer.data);
+  }
+
+  #failure(error: unknown, subject: string): Failure {
+    if (this.#refused !== undefined) return { authorization: { reason: this.#refused } };
+    if (this.#denied.includes(subject)) return { permission: { subject } };
+    const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+    for (const found of [error, cause]) {
+      if (found instanceof errors.NoRespondersError) return "no_responders";
+      if (found instanceof errors.PermissionViolationError) return { permission: { subject: found.subject } };
+      if (found instanceof Error && isRefusal(found)) return { authorization: { reason: found.message } };
+    }
+    return "unreachable";
+  }
+
+  async #watch(): Promise<void> {
+    for await (const status of this.#connection.status()) {
+      if (status.type !== "error") continue;
+      const { error } = status;
+      if (error instanceof errors.PermissionViolationError) this.#denied.push(error.subject);
+      else if (isRefusal(error)) {
+        // What such a server still takes is not known: the session is over.
+        this.#refused = error.message;
+        void this.drop();
+      }
+    }
+  }
+}
+
+function isRefusal(error: Error): boolean {
+  return error instanceof errors.AuthorizationError || error instanceof errors.UserAuthenticationExpiredError;
+}
+
+function carried(list: [string, string][]): MsgHdrs {
+  const headers = newHeaders();
+  for (const [name, value] of list) headers.append(name, value);
+  return headers;
+}
+
+function listed(headers: MsgHdrs | undefined): [string, string][] {
+  const list: [string, string][] = [];
+  for (const [name, values] of headers ?? []) for (const value of values) list.push([name, value]);
+  return list;
+}

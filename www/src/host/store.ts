@@ -1,0 +1,393 @@
+// The journal and registry of this host in IndexedDB: one database a registry, whole transactions or none, each on the
+// disk before it is reported. No secret is ever in it.
+
+import type {
+  Entity, EntityId, Facts, Input, Lookup, Own, Pending, Persist, Persisted, Progress, Reason, Recorded, RegistryId, State,
+  StoredMessage, Anomaly, Decision,
+} from "cim-keys-wasm";
+import { deleteDB, openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
+import type { Core } from "./core";
+import { HostError, reasonOf } from "./error";
+
+/** One command of the journal. */
+export interface Entry {
+  position: number;
+  command_id: string;
+  state: State;
+  command_hash: string;
+  pending: Pending;
+  /** Why it is held. */
+  reason?: Reason;
+  /** Sequence of its first event, once it is confirmed. */
+  first?: number;
+}
+
+interface EntityRow {
+  id: EntityId;
+  parent: string;
+  /** Only while it holds the name. */
+  held?: string;
+  body: Entity;
+}
+
+interface OverlayRow extends EntityRow {
+  position: number;
+}
+
+interface StateRow {
+  registry: RegistryId;
+  progress: Progress | null;
+  /** Moves when a command is added or settled: what the sync machine works from. */
+  revision: number;
+  /** Moves with every write: what a decision was read at. */
+  changes: number;
+}
+
+interface Schema extends DBSchema {
+  state: { key: "one"; value: StateRow };
+  entities: { key: string; value: EntityRow; indexes: { names: [string, string] } };
+  overlay: { key: string; value: OverlayRow; indexes: { names: [string, string]; positions: number } };
+  journal: {
+    key: number;
+    value: Omit<Entry, "position"> & { position?: number };
+    indexes: { commands: string; states: [State, number] };
+  };
+  recorded: { key: string; value: Recorded };
+  messages: { key: number; value: StoredMessage };
+  anomalies: { key: number; value: Anomaly };
+}
+
+const TABLES = ["state", "entities", "overlay", "journal", "recorded", "messages", "anomalies"] as const;
+type Table = (typeof TABLES)[number];
+type Write = IDBPTransaction<Schema, Table[], "readwrite">;
+type Read = IDBPTransaction<Schema, Table[], "readonly">;
+
+/** How often a decision that always comes too late is made again. */
+export type Committed = "written" | "stale";
+
+export class Store {
+  readonly #core: Core;
+  readonly #db: IDBPDatabase<Schema>;
+  readonly registry: RegistryId;
+
+  private constructor(core: Core, db: IDBPDatabase<Schema>, registry: RegistryId) {
+    this.#core = core;
+    this.#db = db;
+    this.registry = registry;
+  }
+
+  static name(operator: string): string {
+    return `cim-keys/${operator}`;
+  }
+
+  /** Opens the registry's database, or makes it. */
+  static async open(core: Core, registry: RegistryId): Promise<Store> {
+    try {
+      const db = await openDB<Schema>(Store.name(registry.operator), 1, {
+        upgrade(db) {
+          db.createObjectStore("state");
+          db.createObjectStore("entities", { keyPath: "id" }).createIndex("names", ["parent", "held"]);
+          const overlay = db.createObjectStore("overlay", { keyPath: "id" });
+          overlay.createIndex("names", ["parent", "held"]);
+          overlay.createIndex("positions", "position");
+          const journal = db.createObjectStore("journal", { keyPath: "position", autoIncrement: true });
+          journal.createIndex("commands", "command_id", { unique: true });
+          journal.createIndex("states", ["state", "position"]);
+          db.createObjectStore("recorded", { keyPath: "command_id" });
+          db.createObjectStore("messages", { keyPath: "sequence" });
+          db.createObjectStore("anomalies");
+        },
+        blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
+      });
+      const store = new Store(core, db, registry);
+      await store.#begin();
+      return store;
+    } catch (error) {
+      throw failure(error);
+    }
+  }
+
+  static async delete(operator: string): Promise<void> {
+    await deleteDB(Store.name(operator));
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+
+  async #begin(): Promise<void> {
+    const row = await this.#db.get("state", "one");
+    if (row === undefined) {
+      await this.#write(async (tx) => {
+        await tx.objectStore("state").put({ registry: this.registry, progress: null, revision: 0, changes: 0 }, "one");
+      });
+    } else if (row.registry.namespace !== this.registry.namespace) {
+      throw new HostError("registry-other", `This browser knows the registry under ${row.registry.namespace}, not ${this.registry.namespace}: ask whoever runs it which is right.`);
+    }
+  }
+
+  async progress(): Promise<Progress | null> {
+    return (await this.#state()).progress;
+  }
+
+  /** Answers look-ups, with what pending commands changed over the state at `head` or without; and what they were read at. */
+  async facts(lookups: Lookup[], withOverlay: boolean): Promise<{ facts: Facts; changes: number }> {
+    return this.#read(async (tx) => {
+      const facts: Facts = { registry: this.registry, entities: [], names: [], commands: [] };
+      for (const lookup of lookups) {
+        if ("entity" in lookup) {
+          const over = withOverlay ? await tx.objectStore("overlay").get(lookup.entity) : undefined;
+          const row = over ?? (await tx.objectStore("entities").get(lookup.entity));
+          facts.entities.push([lookup.entity, row?.body ?? null]);
+        } else if ("name" in lookup) {
+          const { parent, name } = lookup.name;
+          facts.names.push([parent, name, await holder(tx, parent, name, withOverlay)]);
+        } else {
+          facts.commands.push([lookup.command, (await tx.objectStore("recorded").get(lookup.command)) ?? null]);
+        }
+      }
+      return { facts, changes: (await present(tx)).changes };
+    });
+  }
+
+  /** What the journal knows of the commands among look-ups. */
+  async own(lookups: Lookup[]): Promise<Own[]> {
+    return this.#read(async (tx) => {
+      const own: Own[] = [];
+      for (const lookup of lookups) {
+        if (!("command" in lookup)) continue;
+        const entry = await tx.objectStore("journal").index("commands").get(lookup.command);
+        if (entry) own.push(ownOf(entry as Entry));
+      }
+      return own;
+    });
+  }
+
+  /** Pending commands in journal order, as the sync machine asks for them. */
+  async load(after: number, limit: number): Promise<Extract<Input, { loaded: unknown }>> {
+    return this.#read(async (tx) => {
+      const states = tx.objectStore("journal").index("states");
+      const range = IDBKeyRange.bound(["pending", after], ["pending", Infinity], true, false);
+      const found = (await states.getAll(range, limit + 1)) as Entry[];
+      const held = (await states.getAll(IDBKeyRange.bound(["held", 0], ["held", Infinity]))) as Entry[];
+      const revoking = held.filter((entry) => "revoke_user" in entry.pending.command || "revoke_key" in entry.pending.command);
+      return {
+        loaded: {
+          commands: found.slice(0, limit).map((entry) => ({ ...entry.pending, position: entry.position })),
+          more: found.length > limit,
+          held_revocations: revoking.map((entry) => entry.command_id),
+          revision: (await present(tx)).revision,
+        },
+      };
+    });
+  }
+
+  /** Writes a decision with its events and the entities that it leaves, unless something was written since `changes`. */
+  async commit(decision: Decision, changes: number): Promise<Committed> {
+    return this.#write(async (tx) => {
+      const state = await present(tx);
+      if (state.changes !== changes) return "stale";
+      const position = await tx.objectStore("journal").add({
+        command_id: decision.command_id,
+        state: "pending",
+        command_hash: decision.command_hash,
+        pending: decision.pending,
+      });
+      for (const row of this.#rows(decision.entities)) await tx.objectStore("overlay").put({ ...row, position });
+      await put(tx, { ...state, revision: state.revision + 1 });
+      return "written";
+    });
+  }
+
+  /** Does what the sync machine wants written: all of it or nothing. */
+  async persist(persist: Persist): Promise<Persisted> {
+    try {
+      return await this.#write((tx) => this.#persist(tx, persist));
+    } catch (error) {
+      return { failed: { reason: reasonOf(error).text } };
+    }
+  }
+
+  async #persist(tx: Write, persist: Persist): Promise<Persisted> {
+    const state = await present(tx);
+    const moved = persist.expect_revision !== null && persist.expect_revision !== state.revision;
+    if ((state.progress?.head ?? 0) !== persist.expect_head || moved) return "stale";
+    const [entities, overlay] = [tx.objectStore("entities"), tx.objectStore("overlay")];
+    const [journal, messages] = [tx.objectStore("journal"), tx.objectStore("messages")];
+    for (const row of this.#rows(persist.entities)) await entities.put(row);
+    for (const recorded of persist.recorded) await tx.objectStore("recorded").put(recorded);
+    for (const message of persist.messages) await messages.put(message);
+    for (const anomaly of persist.anomalies) await tx.objectStore("anomalies").put(anomaly, anomaly.sequences[0] ?? 0);
+    const change = async (id: string, edit: (entry: Entry) => void) => {
+      const entry = (await journal.index("commands").get(id)) as Entry | undefined;
+      if (entry === undefined) return;
+      edit(entry);
+      await journal.put(entry);
+    };
+    for (const [id, first] of persist.confirmed) {
+      await change(id, (entry) => {
+        entry.state = "confirmed";
+        entry.first = first;
+        delete entry.reason;
+      });
+      const entry = (await journal.index("commands").get(id)) as Entry | undefined;
+      // The journal has the messages of its own commands: the trail takes them from there.
+      for (const [place, envelope] of (entry?.pending.envelopes ?? []).entries()) {
+        await messages.put({ ...envelope, sequence: first + place, payload: base64(envelope.payload) });
+      }
+    }
+    for (const { command_id, reason } of persist.held) {
+      await change(command_id, (entry) => {
+        entry.state = "held";
+        entry.reason = reason;
+      });
+    }
+    for (const [id, hash] of persist.rechecked) await change(id, (entry) => (entry.pending.facts_hash = hash));
+    if (persist.overlay !== "keep") {
+      if ("settle" in persist.overlay) {
+        const keys = await overlay.index("positions").getAllKeys(IDBKeyRange.upperBound(persist.overlay.settle.position));
+        for (const key of keys) await overlay.delete(key);
+      } else {
+        await overlay.clear();
+        for (const [position, entity] of persist.overlay.replace) {
+          for (const row of this.#rows([entity])) await overlay.put({ ...row, position });
+        }
+      }
+    }
+    await put(tx, { ...state, progress: persist.progress });
+    return "ok";
+  }
+
+  /** Entities as pending commands leave them, each with whether it is on the stream as it stands. */
+  async entities(): Promise<{ entity: Entity; confirmed: boolean }[]> {
+    return this.#read(async (tx) => {
+      const over = new Map((await tx.objectStore("overlay").getAll()).map((row) => [row.id, row]));
+      const rows = await tx.objectStore("entities").getAll();
+      const under = rows.filter((row) => !over.has(row.id)).map((row) => ({ entity: row.body, confirmed: true }));
+      return [...under, ...Array.from(over.values(), (row) => ({ entity: row.body, confirmed: false }))];
+    });
+  }
+
+  /** Own commands, newest first. */
+  async journal(limit: number): Promise<Entry[]> {
+    return this.#newest("journal", limit) as Promise<Entry[]>;
+  }
+
+  /** Messages of the stream, newest first, below a sequence. */
+  async messages(limit: number, below = Infinity): Promise<StoredMessage[]> {
+    return this.#newest("messages", limit, IDBKeyRange.upperBound(below, true)) as Promise<StoredMessage[]>;
+  }
+
+  async anomalies(): Promise<Anomaly[]> {
+    return this.#read((tx) => tx.objectStore("anomalies").getAll());
+  }
+
+  async #newest(table: "journal" | "messages", limit: number, range?: IDBKeyRange): Promise<unknown[]> {
+    return this.#read(async (tx) => {
+      const found: unknown[] = [];
+      let cursor = await tx.objectStore(table).openCursor(range, "prev");
+      while (cursor && found.length < limit) {
+        found.push(cursor.value);
+        cursor = await cursor.continue();
+      }
+      return found;
+    });
+  }
+
+  #rows(entities: Entity[]): EntityRow[] {
+    return this.#core.entity_index(this.registry.operator, entities).map(({ id, parent, name, holds }, place) => {
+      const row: EntityRow = { id, parent: parent ?? "", body: entities[place] as Entity };
+      if (holds) row.held = name;
+      return row;
+    });
+  }
+
+  #state(): Promise<StateRow> {
+    return this.#read((tx) => present(tx));
+  }
+
+  async #read<T>(work: (tx: Read) => Promise<T>): Promise<T> {
+    try {
+      const tx = this.#db.transaction([...TABLES], "readonly");
+      return await work(tx);
+    } catch (error) {
+      throw failure(error);
+    }
+  }
+
+  async #write<T>(work: (tx: Write) => Promise<T>): Promise<T> {
+    let tx: Write | undefined;
+    try {
+      tx = this.#db.transaction([...TABLES], "readwrite", { durability: "strict" });
+      // Both are waited for: a transaction that fails at its end was not written.
+      const ended = tx.done;
+      ended.catch(() => undefined);
+      const value = await work(tx);
+      await ended;
+      return value;
+    } catch (error) {
+      try {
+        tx?.abort();
+      } catch {
+        // It has ended by itself.
+      }
+      throw failure(error);
+    }
+  }
+}
+
+async function present(tx: Read | Write): Promise<StateRow> {
+  const row = await tx.objectStore("state").get("one");
+  if (row) return row;
+  throw new HostError("store-lost", "The browser has deleted this page's data: load the page again; what was on the stream is read back.");
+}
+
+async function put(tx: Write, state: StateRow): Promise<void> {
+  await tx.objectStore("state").put({ ...state, changes: state.changes + 1 }, "one");
+}
+
+async function holder(tx: Read, parent: string, name: string, withOverlay: boolean): Promise<EntityId | null> {
+  const overlay = tx.objectStore("overlay");
+  const over = withOverlay ? await overlay.index("names").getKey([parent, name]) : undefined;
+  if (over !== undefined) return over;
+  const found = await tx.objectStore("entities").index("names").getKey([parent, name]);
+  // An overlaid entity holds what its overlay says.
+  if (found === undefined || (withOverlay && (await overlay.getKey(found)) !== undefined)) return null;
+  return found;
+}
+
+function ownOf(entry: Entry): Own {
+  return {
+    command_id: entry.command_id,
+    position: entry.position,
+    state: entry.state,
+    draft_hash: entry.pending.draft_hash,
+    command_hash: entry.command_hash,
+    authority: entry.pending.context.authority,
+  };
+}
+
+function base64(text: string): string {
+  const bytes = new TextEncoder().encode(text);
+  let binary = "";
+  for (const byte of bytes) binary += String.fromCharCode(byte);
+  return btoa(binary);
+}
+
+/** What the browser says of its storage, with what to do. */
+function failure(error: unknown): Error {
+  if (error instanceof HostError || !(error instanceof DOMException)) {
+    return error instanceof Error ? error : new HostError("store", String(error));
+  }
+  switch (error.name) {
+    case "QuotaExceededError":
+      return new HostError("store-full", "The browser's storage for this page is full: nothing was written. Free some space, then do it again.");
+    case "InvalidStateError":
+    case "AbortError":
+      return new HostError("store-closed", "The browser has closed this page's storage: nothing was written. Load the page again.");
+    case "VersionError":
+      return new HostError("store-newer", "A newer version of this page has used this storage: load the page again.");
+    default:
+      return new HostError("store-unavailable", `The browser gives this page no storage (${error.name}): leave private browsing, or allow it to keep data.`);
+  }
+}

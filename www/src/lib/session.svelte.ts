@@ -1,0 +1,154 @@
+// What the page knows, as the components draw it. Everything is done by the host; here stands only what to show.
+
+import type { MessageView, Reason } from "cim-keys-wasm";
+import { config, HostError, open, Pump, reasonOf, type Authority, type Config, type Entry, type Host, type NewUser, type Outcome, type PumpStatus } from "../host";
+
+/** A message of the stream as the trail shows it. */
+export interface Line {
+  sequence: number;
+  event: MessageView | null;
+  /** Why it changes nothing. */
+  anomaly: string | null;
+}
+
+/** A user made here whose creds were not downloaded yet. */
+export interface Ready {
+  outcome: Outcome;
+  name: string;
+  account: string;
+}
+
+const TRAIL = 200;
+
+export class Session {
+  config = $state.raw<Config>();
+  fault = $state<Reason>();
+  status = $state<PumpStatus>({ kind: "offline" });
+  credsName = $state("");
+  authority = $state.raw<Authority>();
+  journal = $state.raw<Entry[]>([]);
+  trail = $state.raw<Line[]>([]);
+  ready = $state.raw<Ready[]>([]);
+  isPersistent = $state<boolean>();
+  #host: Host | undefined;
+  #pump: Pump | undefined;
+  #brought: string | undefined;
+  #refreshing = false;
+  #again = false;
+
+  async begin(): Promise<void> {
+    try {
+      const found = await config();
+      this.#host = await open(found.registry);
+      // Not before: what is shown can be used.
+      this.config = found;
+      this.#pump = new Pump(
+        this.#host,
+        (status) => (this.status = status),
+        () => void this.refresh(),
+      );
+      await this.refresh();
+      this.isPersistent = await navigator.storage.persist().catch(() => false);
+    } catch (error) {
+      this.fault = reasonOf(error);
+    }
+  }
+
+  /** Takes creds in and connects with them. */
+  async connect(secret: Uint8Array, fileName: string): Promise<void> {
+    const host = this.#opened();
+    const user = host.keyring.bring(secret);
+    const { token } = user;
+    if (token === null) {
+      host.keyring.forget(user.public_key);
+      throw new HostError("not-creds", "This is a seed without a token: choose a creds file of the browser role (cim-keys access renew --role browser).");
+    }
+    if (this.#brought !== undefined && this.#brought !== user.public_key) host.keyring.forget(this.#brought);
+    this.#brought = user.public_key;
+    this.credsName = fileName;
+    await this.#pump?.use({ url: this.config?.websocket_url ?? "", apiPrefix: this.config?.api_prefix ?? "", user: { ...user, token } });
+  }
+
+  /** Takes an account's signing key in. */
+  async bringSigningKey(secret: Uint8Array): Promise<void> {
+    const host = this.#opened();
+    const { public_key } = host.keyring.bring(secret);
+    try {
+      this.authority = await host.authority(public_key);
+    } catch (error) {
+      host.keyring.forget(public_key);
+      throw error;
+    }
+  }
+
+  forgetSigningKey(): void {
+    if (this.authority) this.#opened().keyring.forget(this.authority.key);
+    this.authority = undefined;
+  }
+
+  /** Makes a user; when this returns it is on the disk. */
+  async createUser(user: NewUser): Promise<void> {
+    const { authority } = this;
+    if (!authority) throw new HostError("authority-missing", "Bring the account's signing key first.");
+    const host = this.#opened();
+    const outcome = await host.createUser(authority, user);
+    this.ready = [...this.ready, { outcome, name: user.name, account: authority.account.name }];
+    this.#pump?.committed();
+  }
+
+  /** Hands the creds file to the person and wipes the seed. */
+  saveCreds(ready: Ready): void {
+    const host = this.#opened();
+    const bytes = host.secretCreds(ready.outcome);
+    const url = URL.createObjectURL(new Blob([bytes as Uint8Array<ArrayBuffer>], { type: "application/octet-stream" }));
+    bytes.fill(0);
+    const link = document.createElement("a");
+    link.href = url;
+    link.download = `${ready.name.replace(/[^\p{L}\p{N}._-]+/gu, "_") || "user"}.creds`;
+    link.click();
+    // The browser has its own hold on it once the download has begun.
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    host.keyring.forget(ready.outcome.publicKey);
+    this.ready = this.ready.filter((other) => other.outcome.publicKey !== ready.outcome.publicKey);
+  }
+
+  /** Reads anew what the store holds; at most one read at a time. */
+  async refresh(): Promise<void> {
+    if (this.#refreshing) {
+      this.#again = true;
+      return;
+    }
+    this.#refreshing = true;
+    try {
+      do {
+        this.#again = false;
+        await this.#read();
+      } while (this.#again);
+    } catch (error) {
+      this.fault = reasonOf(error);
+    } finally {
+      this.#refreshing = false;
+    }
+  }
+
+  async #read(): Promise<void> {
+    const { core, store } = this.#opened();
+    const [journal, messages, anomalies] = [await store.journal(100), await store.messages(TRAIL), await store.anomalies()];
+    const why: Record<number, string> = Object.fromEntries(anomalies.flatMap((anomaly) => anomaly.sequences.map((sequence) => [sequence, anomaly.reason.text])));
+    this.journal = journal;
+    this.trail = messages.map((message) => {
+      let event: MessageView | null = null;
+      try {
+        event = core.describe_message(message);
+      } catch {
+        // Not an event: the anomaly says why.
+      }
+      return { sequence: message.sequence, event, anomaly: why[message.sequence] ?? (event ? null : "this is no event") };
+    });
+  }
+
+  #opened(): Host {
+    if (this.#host) return this.#host;
+    throw new HostError("not-open", "The page is not ready: load it again.");
+  }
+}

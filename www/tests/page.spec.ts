@@ -1,0 +1,104 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { bringKey, connect, entries, expect, make, status, test } from "./system";
+
+interface Logged {
+  subject: string;
+  headers: [string, string][];
+}
+
+test("a user is made in the tab, published once, and its creds open the server", async ({ page, system, folder }) => {
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await bringKey(page, system);
+  await page.getByLabel("May publish to").fill("orders.>");
+  await page.getByLabel("May subscribe to").fill("orders.> _INBOX.>");
+  await make(page, "alice é");
+  await expect(entries(page).first()).toHaveAttribute("data-state", "confirmed");
+  await expect(entries(page).first()).toContainText(/on the stream at \d+/);
+  await expect(page.getByTestId("trail").locator("tr").first()).toContainText("user.created");
+
+  const coming = page.waitForEvent("download");
+  await page.getByRole("button", { name: /Save the creds/ }).click();
+  const file = join(folder, "alice.creds");
+  await (await coming).saveAs(file);
+  expect(await readFile(file, "utf8")).toContain("-----BEGIN USER NKEY SEED-----");
+  await expect(page.getByTestId("ready")).toHaveCount(0);
+
+  await system.cli("sync");
+  expect(await system.cli("list", "users")).toContain("alice é");
+  const reports = (await (await page.request.get(new URL("csp-reports", system.ready.page_url).href)).json()) as unknown[];
+  expect(reports).toEqual([]);
+});
+
+test("what is made offline is published when creds come, also after the tab was closed", async ({ context, system }) => {
+  const first = await context.newPage();
+  await first.goto(system.ready.page_url);
+  await connect(first, system);
+  await first.reload();
+  await expect(status(first)).toHaveAttribute("data-kind", "offline");
+  await bringKey(first, system);
+  await make(first, "bob");
+  await expect(entries(first).first()).toHaveAttribute("data-state", "pending");
+  await expect(status(first)).toContainText("1 command waits");
+  await first.close();
+
+  const second = await context.newPage();
+  await second.goto(system.ready.page_url);
+  await expect(entries(second).first()).toHaveAttribute("data-state", "pending");
+  await connect(second, system);
+  await expect(entries(second).first()).toHaveAttribute("data-state", "confirmed");
+});
+
+test("page and native host append at once, and each event is there once", async ({ page, system }) => {
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await bringKey(page, system);
+  const native = (async () => {
+    for (let number = 0; number < 5; number += 1) {
+      await system.cli("user", "create", `native-${number}`, "--account", "APP");
+      await system.cli("sync");
+    }
+  })();
+  for (let number = 0; number < 5; number += 1) await make(page, `page-${number}`);
+  await native;
+  await expect(entries(page).filter({ hasText: "on the stream" })).toHaveCount(5);
+  await system.cli("sync");
+  const users = await system.cli("list", "users");
+  for (let number = 0; number < 5; number += 1) {
+    expect(users).toContain(`native-${number}`);
+    expect(users).toContain(`page-${number}`);
+  }
+  const events = JSON.parse(await system.cli("log", "--output", "json")) as { events?: Logged[] } | Logged[];
+  const logged = Array.isArray(events) ? events : (events.events ?? []);
+  const ids = logged.map((event) => JSON.stringify(event));
+  expect(new Set(ids).size).toBe(ids.length);
+});
+
+test("a pasted key works and never becomes text of the page", async ({ page, system }) => {
+  const seed = (await readFile(system.ready.signing_key, "utf8")).trim();
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  const field = page.getByLabel("Signing key of the account: paste");
+  await field.focus();
+  await field.evaluate((target, text) => {
+    const data = new DataTransfer();
+    data.setData("text/plain", text);
+    target.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+  }, seed);
+  await expect(page.getByTestId("account")).toHaveText("APP");
+  expect(await page.content()).not.toContain(seed);
+});
+
+test("expired creds and strange keys are refused with words that help", async ({ page, system }) => {
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await page.getByLabel("Signing key of the account", { exact: true }).setInputFiles({
+    name: "x.nk", mimeType: "text/plain", buffer: Buffer.from("SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"),
+  });
+  await expect(page.getByText(/checksum|No account of this registry/)).toBeVisible();
+  await page.getByLabel("Signing key of the account", { exact: true }).setInputFiles({
+    name: "x.nk", mimeType: "text/plain", buffer: Buffer.from("nonsense"),
+  });
+  await expect(page.getByText("a seed has 58 characters")).toBeVisible();
+});
