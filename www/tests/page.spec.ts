@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { bringKey, connect, entries, expect, make, status, test } from "./system";
+import { bringKey, connect, entries, entry, expect, make, status, test } from "./system";
 
 interface Logged {
   subject: string;
@@ -14,8 +14,8 @@ test("a user is made in the tab, published once, and its creds open the server",
   await page.getByLabel("May publish to").fill("orders.>");
   await page.getByLabel("May subscribe to").fill("orders.> _INBOX.>");
   await make(page, "alice é");
-  await expect(entries(page).first()).toHaveAttribute("data-state", "confirmed");
-  await expect(entries(page).first()).toContainText(/on the stream at \d+/);
+  await expect(entry(page, "alice é")).toHaveAttribute("data-state", "confirmed");
+  await expect(entry(page, "alice é")).toContainText(/on the stream at \d+/);
   await expect(page.getByTestId("trail").locator("tr").first()).toContainText("user.created");
 
   const coming = page.waitForEvent("download");
@@ -39,15 +39,15 @@ test("what is made offline is published when creds come, also after the tab was 
   await expect(status(first)).toHaveAttribute("data-kind", "offline");
   await bringKey(first, system);
   await make(first, "bob");
-  await expect(entries(first).first()).toHaveAttribute("data-state", "pending");
+  await expect(entry(first, "bob")).toHaveAttribute("data-state", "pending");
   await expect(status(first)).toContainText("1 command waits");
   await first.close();
 
   const second = await context.newPage();
   await second.goto(system.ready.page_url);
-  await expect(entries(second).first()).toHaveAttribute("data-state", "pending");
+  await expect(entry(second, "bob")).toHaveAttribute("data-state", "pending");
   await connect(second, system);
-  await expect(entries(second).first()).toHaveAttribute("data-state", "confirmed");
+  await expect(entry(second, "bob")).toHaveAttribute("data-state", "confirmed");
 });
 
 test("page and native host append at once, and each event is there once", async ({ page, system }) => {

@@ -75,6 +75,9 @@ export const test = base.extend<{ folder: string; system: System }>({
 export const status = (page: Page) => page.getByTestId("status");
 export const entries = (page: Page) => page.getByTestId("journal").locator("li");
 
+/** The command that made a user. */
+export const entry = (page: Page, name: string) => entries(page).filter({ hasText: `create user ${name}` });
+
 export async function connect(page: Page, system: System): Promise<void> {
   const field = page.getByLabel("Creds file of the browser role");
   await expect(field).toBeEnabled();

@@ -1,0 +1,157 @@
+// What happens to machines, tabs and disks: nothing lost, nothing doubled, and the page says what to do.
+
+import { join } from "node:path";
+import { bringKey, connect, entries, entry, expect, make, status, System, test } from "./system";
+
+interface Logged {
+  event_id?: string;
+  id?: string;
+}
+
+async function users(system: System, prefix: string): Promise<string[]> {
+  await system.cli("sync");
+  return (await system.cli("list", "users")).split("\n").filter((line) => line.includes(prefix));
+}
+
+test("two tabs: one publishes, and the other takes over when it is closed", async ({ context, system }) => {
+  const [first, second] = [await context.newPage(), await context.newPage()];
+  await first.goto(system.ready.page_url);
+  await connect(first, system);
+  await second.goto(system.ready.page_url);
+  await expect(status(second)).toHaveAttribute("data-kind", "elsewhere");
+  // What the second makes, the first publishes.
+  await bringKey(second, system);
+  await make(second, "tab-two");
+  await expect(entry(second, "tab-two")).toHaveAttribute("data-state", "confirmed");
+  await first.close();
+  await expect(status(second)).toHaveAttribute("data-kind", "offline");
+  await connect(second, system);
+  await make(second, "tab-three");
+  await expect(entry(second, "tab-three")).toHaveAttribute("data-state", "confirmed");
+  expect(await users(system, "tab-")).toHaveLength(2);
+});
+
+test("a server that is gone and comes back gets everything once", async ({ page, folder }) => {
+  const data = join(folder, "system");
+  const before = await System.up(data);
+  await page.goto(before.ready.page_url);
+  await connect(page, before);
+  await bringKey(page, before);
+  await make(page, "before");
+  await expect(entry(page, "before")).toHaveAttribute("data-state", "confirmed");
+  const ports = [
+    "--page-port", new URL(before.ready.page_url).port,
+    "--websocket-port", new URL(before.ready.websocket_url).port,
+  ];
+  await before.down();
+  await make(page, "meanwhile");
+  await expect(entry(page, "meanwhile")).toHaveAttribute("data-state", "pending");
+  await expect(status(page)).toHaveAttribute("data-kind", "waiting");
+  const after = await System.up(data, ports);
+  try {
+    await expect(entry(page, "meanwhile")).toHaveAttribute("data-state", "confirmed", { timeout: 45_000 });
+    expect(await users(after, "meanwhile")).toHaveLength(1);
+    expect(await users(after, "before")).toHaveLength(1);
+  } finally {
+    await after.down();
+  }
+});
+
+test("a websocket cut in the middle of a publish, whether the server took it or not", async ({ page, system }) => {
+  let cut: "before" | "after" | undefined;
+  let met = 0;
+  await page.routeWebSocket(/.*/, (socket) => {
+    const server = socket.connectToServer();
+    socket.onMessage((message) => {
+      const text = typeof message === "string" ? message : message.toString("latin1");
+      const isPublish = text.includes("PUB cowboyai.security.keys.user.created");
+      if (isPublish && cut === "before") {
+        met += 1;
+        cut = undefined;
+        void socket.close({ code: 4000 });
+        void server.close();
+        return;
+      }
+      server.send(message);
+      if (isPublish && cut === "after") {
+        met += 1;
+        cut = undefined;
+        // The server has it; its answer is never seen.
+        void socket.close({ code: 4000 });
+      }
+    });
+  });
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await bringKey(page, system);
+  for (const place of ["before", "after"] as const) {
+    cut = place;
+    await make(page, `cut-${place}`);
+    await expect(entry(page, `cut-${place}`)).toHaveAttribute("data-state", "confirmed", { timeout: 30_000 });
+  }
+  expect(met).toBe(2);
+  expect(await users(system, "cut-")).toHaveLength(2);
+  const log = JSON.parse(await system.cli("log", "--output", "json")) as Logged[] | { events: Logged[] };
+  const ids = (Array.isArray(log) ? log : log.events).map((event) => event.event_id ?? event.id);
+  expect(ids.length).toBeGreaterThan(10);
+  expect(ids.every((id) => typeof id === "string")).toBe(true);
+  expect(new Set(ids).size).toBe(ids.length);
+});
+
+test("a full disk changes nothing, and says what to do", async ({ page, context, system }) => {
+  const devtools = await context.newCDPSession(page);
+  const origin = new URL(system.ready.page_url).origin;
+  await devtools.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 3_000_000 });
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await bringKey(page, system);
+  // Somebody else's data fills what this origin may have, to the last byte that the browser gives.
+  const fill = () =>
+    page.evaluate(async () => {
+      const db = await new Promise<IDBDatabase>((resolve) => {
+        const asked = indexedDB.open("filler");
+        asked.onupgradeneeded = () => asked.result.createObjectStore("all", { autoIncrement: true });
+        asked.onsuccess = () => resolve(asked.result);
+      });
+      const add = (size: number) =>
+        new Promise<boolean>((resolve) => {
+          const tx = db.transaction("all", "readwrite");
+          tx.objectStore("all").add(crypto.getRandomValues(new Uint8Array(size)));
+          tx.oncomplete = () => resolve(true);
+          tx.onabort = () => resolve(false);
+        });
+      let refused = 0;
+      for (const size of [65_536, 4_096, 256, 16]) {
+        while (await add(size));
+        refused += 1;
+      }
+      db.close();
+      return refused;
+    });
+  expect(await fill()).toBe(4);
+  await page.getByLabel("Name").fill("no-room");
+  await page.getByRole("button", { name: "Make the user" }).click();
+  await expect(page.getByText("storage for this page is full")).toBeVisible();
+  await expect(page.getByTestId("ready")).toHaveCount(0);
+  await expect(entries(page)).toHaveCount(0);
+  await devtools.send("Storage.overrideQuotaForOrigin", { origin });
+  await page.evaluate(() => new Promise((resolve) => (indexedDB.deleteDatabase("filler").onsuccess = resolve)));
+  await page.getByRole("button", { name: "Make the user" }).click();
+  await expect(entry(page, "no-room")).toHaveAttribute("data-state", "confirmed");
+  expect(await users(system, "no-room")).toHaveLength(1);
+});
+
+test("creds that have ended block with words that help, and new ones go on without a reload", async ({ page, system, folder }) => {
+  const old = join(folder, "old.creds");
+  await system.cli("access", "renew", "--role", "browser", "--out", old, "--expiry", "1h");
+  await system.cli("sync");
+  await page.clock.install({ time: Date.now() + 7_200_000 });
+  await page.clock.resume();
+  await page.goto(system.ready.page_url);
+  const field = page.getByLabel("Creds file of the browser role");
+  await expect(field).toBeEnabled();
+  await field.setInputFiles(old);
+  await expect(status(page)).toHaveAttribute("data-kind", "blocked");
+  await expect(status(page)).toContainText("cim-keys access renew");
+  await connect(page, system);
+});
