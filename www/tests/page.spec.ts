@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { bringKey, connect, entries, entry, expect, make, status, test } from "./system";
+import { bringKey, connect, converse, entries, entry, expect, make, status, test } from "./system";
 
 interface Logged {
   subject: string;
@@ -24,6 +24,10 @@ test("a user is made in the tab, published once, and its creds open the server",
   await (await coming).saveAs(file);
   expect(await readFile(file, "utf8")).toContain("-----BEGIN USER NKEY SEED-----");
   await expect(page.getByTestId("ready")).toHaveCount(0);
+
+  // The server takes them from any client; what they do not allow does not come back.
+  expect(await converse(system, file, "orders.new")).toBe("hello");
+  await expect(converse(system, file, "other.new")).rejects.toThrow();
 
   await system.cli("sync");
   expect(await system.cli("list", "users")).toContain("alice é");

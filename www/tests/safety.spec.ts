@@ -3,7 +3,7 @@
 import AxeBuilder from "@axe-core/playwright";
 import type { Page } from "@playwright/test";
 import { readFile } from "node:fs/promises";
-import { bringKey, connect, entries, entry, expect, make, status, test, type System } from "./system";
+import { bringKey, connect, entry, expect, make, status, test, type System } from "./system";
 
 /** A seed as anybody might have written it down. */
 function forms(seed: string): string[] {

@@ -58,6 +58,12 @@ export class System {
   }
 }
 
+/** Connects with async-nats and a creds file, and hears what it says. */
+export async function converse(system: System, creds: string, subject: string): Promise<string> {
+  const client = process.env["CONVERSE_BIN"] ?? fileURLToPath(new URL("../../target/debug/converse", import.meta.url));
+  return (await run(client, [system.ready.server_url, creds, subject])).stdout.trim();
+}
+
 export const test = base.extend<{ folder: string; system: System }>({
   // eslint-disable-next-line no-empty-pattern
   folder: async ({}, use) => {

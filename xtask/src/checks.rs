@@ -185,7 +185,9 @@ fn build(name: &str) -> Result<(), String> {
 fn browser(bench: &mut Bench) -> Result<String, String> {
     let chromium = page::chromium()?;
     build("cim-keys")?;
+    build("converse")?;
     let mut variables = bench.servers.clone();
+    variables.push(("CONVERSE_BIN", sh::built("converse")?.get_program().into()));
     variables.push(("CIM_KEYS_BIN", sh::built("cim-keys")?.get_program().into()));
     variables.push(("CHROMIUM", chromium));
     page::script("test:e2e", &variables).map(|()| String::new())

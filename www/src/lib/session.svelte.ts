@@ -1,6 +1,6 @@
 // What the page knows, as the components draw it. Everything is done by the host; here stands only what to show.
 
-import type { MessageView, Reason } from "cim-keys-wasm";
+import type { MessageView, Reason, UserRights } from "cim-keys-wasm";
 import { config, HostError, open, Pump, reasonOf, type Authority, type Config, type Entry, type Host, type NewUser, type Outcome, type PumpStatus } from "../host";
 
 /** A message of the stream as the trail shows it. */
@@ -16,6 +16,7 @@ export interface Ready {
   outcome: Outcome;
   name: string;
   account: string;
+  rights: UserRights | null;
 }
 
 const TRAIL = 200;
@@ -92,7 +93,7 @@ export class Session {
     if (!authority) throw new HostError("authority-missing", "Bring the account's signing key first.");
     const host = this.#opened();
     const outcome = await host.createUser(authority, user);
-    this.ready = [...this.ready, { outcome, name: user.name, account: authority.account.name }];
+    this.ready = [...this.ready, { outcome, name: user.name, account: authority.account.name, rights: authority.rights ?? user.rights }];
     this.#pump?.committed();
   }
 
