@@ -291,18 +291,20 @@ export interface MessageView {
     index: number;
     count: number;
 }
+/** What a token says, by the names that JWTs and NATS give: times in Unix seconds. */
+export interface Claims {
+    exp?: number;
+    iat?: number;
+    iss: PublicKey;
+    name?: string;
+    nbf?: number;
+    sub: PublicKey;
+    nats: Record<string, unknown>;
+    [other: string]: unknown;
+}
 export interface TokenView {
     kind: Kind;
-    claims: {
-        exp?: number;
-        iat?: number;
-        iss: PublicKey;
-        name?: string;
-        nbf?: number;
-        sub: PublicKey;
-        nats: Record<string, unknown>;
-        [other: string]: unknown;
-    };
+    claims: Claims;
     /** The first rule that the claims break: code and words. */
     broken: [code: string, text: string] | null;
 }
@@ -363,6 +365,10 @@ export class Keyring {
      * Takes a seed, a seed file or a creds file. The array is zeroed. A key of creds comes with its token.
      */
     import_secret(text: Uint8Array): Imported;
+    /**
+     * Issues a token by itself, without a registry: claims as a token has them, signed by their issuer, whose key is here.
+     */
+    issue_token(claims: Claims): string;
     /**
      * An empty one.
      */
@@ -523,6 +529,7 @@ export interface InitOutput {
     readonly keyring_generate: (a: number, b: number, c: number, d: number, e: number, f: any) => [number, number, number, number];
     readonly keyring_has: (a: number, b: number, c: number) => number;
     readonly keyring_import_secret: (a: number, b: number, c: number, d: any) => [number, number, number];
+    readonly keyring_issue_token: (a: number, b: any) => [number, number, number, number];
     readonly keyring_new: () => number;
     readonly keyring_public_keys: (a: number) => [number, number];
     readonly keyring_secret_creds: (a: number, b: number, c: number, d: number, e: number) => [number, number, number];

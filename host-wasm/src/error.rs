@@ -6,7 +6,7 @@ use cim_keys_core::creds::CredsError;
 use cim_keys_core::draft::CompleteError;
 use cim_keys_core::entropy::Pattern;
 use cim_keys_core::envelope::OpenError;
-use cim_keys_core::jwt::DecodeError;
+use cim_keys_core::jwt::{ClaimsError, DecodeError, IssuerError};
 use cim_keys_core::nkey::{KeyError, KindError, SeedError, SignError, SignatureError};
 use cim_keys_core::time::TimeError;
 use js_sys::{Error, Reflect};
@@ -71,6 +71,6 @@ macro_rules! faults {
     )*};
 }
 faults! {
-    BundleError, CompleteError, CredsError, DecodeError, KeyError, KindError, OpenError, Pattern, Rejection, SeedError,
+    BundleError, ClaimsError, CompleteError, IssuerError, CredsError, DecodeError, KeyError, KindError, OpenError, Pattern, Rejection, SeedError,
     SignError, SignatureError, TimeError, VerifyError,
 }

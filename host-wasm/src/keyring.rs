@@ -1,10 +1,10 @@
 //! Seeds live here and nowhere else; they are wiped when they are forgotten or the keyring is freed.
 
-use crate::convert::to_js;
+use crate::convert::{from_js, to_js};
 use crate::error::Fault;
 use cim_keys_core::digest::Digest;
 use cim_keys_core::draft::{Decision, Draft};
-use cim_keys_core::jwt::Token;
+use cim_keys_core::jwt::{self, Claims, Token};
 use cim_keys_core::nkey::{KeyPair, Kind, PublicKey};
 use cim_keys_core::{creds, entropy};
 use js_sys::Uint8Array;
@@ -83,6 +83,16 @@ impl Keyring {
     pub fn sign(&self, public_key: &str, bytes: &[u8]) -> Result<Uint8Array, Fault> {
         let signature = self.key(public_key)?.sign(bytes)?;
         Ok(Uint8Array::from(signature.as_bytes().as_slice()))
+    }
+
+    /// Issues a token by itself, without a registry: claims as a token has them, signed by their issuer, whose key is here.
+    pub fn issue_token(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "Claims")] claims: &JsValue,
+    ) -> Result<String, Fault> {
+        let claims: Claims = from_js(claims, "claims")?;
+        let issuer = claims.issuer.to_string();
+        Ok(jwt::encode(&claims)?.sign(self.key(&issuer)?)?.as_str().to_owned())
     }
 
     /// The seed: whoever has it is this identity.

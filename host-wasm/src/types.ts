@@ -289,18 +289,20 @@ export interface MessageView {
   index: number;
   count: number;
 }
+/** What a token says, by the names that JWTs and NATS give: times in Unix seconds. */
+export interface Claims {
+  exp?: number;
+  iat?: number;
+  iss: PublicKey;
+  name?: string;
+  nbf?: number;
+  sub: PublicKey;
+  nats: Record<string, unknown>;
+  [other: string]: unknown;
+}
 export interface TokenView {
   kind: Kind;
-  claims: {
-    exp?: number;
-    iat?: number;
-    iss: PublicKey;
-    name?: string;
-    nbf?: number;
-    sub: PublicKey;
-    nats: Record<string, unknown>;
-    [other: string]: unknown;
-  };
+  claims: Claims;
   /** The first rule that the claims break: code and words. */
   broken: [code: string, text: string] | null;
 }

@@ -177,6 +177,25 @@ test("a draft is completed once", () => {
   assert.ok(code(rejected), "facts of another command are not enough");
 });
 
+test("a token is issued without a registry, and read back", () => {
+  const keyring = new api.Keyring();
+  const [issuer, user] = [keyring.generate("account", entropy(11)), keyring.generate("user", entropy(12))];
+  const nats = { pub: { allow: ["a.>"] }, sub: {}, subs: -1, data: -1, payload: -1, type: "user", version: 2 };
+  const claims = { iat: 1_795_423_807, iss: issuer, name: "x", sub: user, nats };
+  const token = keyring.issue_token(claims);
+  const read = api.inspect_token(token);
+  assert.equal(read.kind, "user");
+  assert.equal(read.broken, null);
+  assert.deepEqual([read.claims.iss, read.claims.sub, read.claims.nats.pub], [issuer, user, { allow: ["a.>"] }]);
+  assert.match(new TextDecoder().decode(keyring.secret_creds(token, user)), /BEGIN USER NKEY SEED/);
+  const other = vectors.keys.find((key) => key.kind === "account").public_key;
+  assert.equal(code(() => keyring.issue_token({ ...claims, iss: other })), "key-missing");
+  assert.equal(code(() => keyring.issue_token({ ...claims, iss: vectors.registry.operator })), "argument");
+  assert.equal(code(() => keyring.issue_token({ ...claims, sub: issuer })), "argument");
+  assert.equal(code(() => keyring.issue_token(undefined)), "argument");
+  keyring.free();
+});
+
 test("the machine speaks plain objects", () => {
   const machine = new api.Machine(vectors.registry, null);
   const random = new Uint8Array(16);

@@ -1,8 +1,11 @@
 //! The benchmark runs to its end with tiny counts and says what it promises. How fast anything is does not count here.
+// What a page loads first is measured on a built page.
+#![cfg(feature = "page")]
 
 use cim_keys_tests::bench::{Plan, run};
 
-const RATIOS: [&str; 4] = [
+const RATIOS: [&str; 5] = [
+    "mint_wasm_vs_nkeys_js",
     "mint_vs_nkeys_crate_1core",
     "commit_vs_fdatasync",
     "append_vs_async_nats",
@@ -11,7 +14,8 @@ const RATIOS: [&str; 4] = [
 
 #[test]
 fn the_report_has_every_ratio_and_what_it_comes_from() {
-    let plan = Plan { mints: 2, commits: 2, rounds: 2, events: 20, append_rounds: 1 };
+    let plan =
+        Plan { mints: 2, commits: 2, rounds: 2, events: 20, append_rounds: 1, wasm_mints: 1, wasm_rounds: 1 };
     let mut told = Vec::new();
     let report = run(plan, |what| told.push(what.to_owned()));
     assert!(told.len() >= 4, "{told:?}");
@@ -28,6 +32,8 @@ fn the_report_has_every_ratio_and_what_it_comes_from() {
         assert!(rates.len() == 2 && rates.iter().all(|rate| *rate > 0.0), "{json}");
         assert!(report.to_string().contains(name));
     }
+    let bytes = |name: &str| json[name].as_u64().unwrap();
+    assert!(bytes("page_gzip_bytes") > bytes("wasm_gzip_bytes") && bytes("wasm_gzip_bytes") > 10_000);
     assert!(json["raw"]["append_vs_async_nats"]["events"].as_u64().unwrap() >= 20);
     assert!(json["raw"]["commit_vs_fdatasync"]["bytes"].as_u64().unwrap() > 1000);
 }

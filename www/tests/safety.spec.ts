@@ -80,6 +80,13 @@ test("no seed is anywhere but in the file that was asked for", async ({ page, sy
   // The search finds what is there: the token of the connection, the new user's name.
   expect(everything).toContain("canary");
   expect(seen.join("\n")).toContain("PUB cowboyai.security.keys.user.created");
+  const published = seen.find((frame) => frame.includes("PUB cowboyai.security.keys.user.created")) ?? "";
+  for (const name of [
+    "CIM-Correlation-Id", "CIM-Causation-Id", "CIM-Event-Type", "CIM-Event-Id", "CIM-Timestamp", "CIM-Source", "Nats-Msg-Id",
+    "Nats-Expected-Last-Sequence",
+  ]) {
+    expect(published.split(`\r\n${name}: `), name).toHaveLength(2);
+  }
   const seeds = [await seedIn(system.ready.signing_key), await seedIn(system.ready.creds["browser"] ?? ""), await seedIn(file)];
   for (const seed of seeds) {
     for (const form of forms(seed)) expect(everything.includes(form), `a form of ${seed.slice(0, 3)}…`).toBe(false);

@@ -83,6 +83,9 @@ fn binary(name: &str, arguments: &[String]) -> Result<ExitCode, String> {
         name,
         "--",
     ]);
+    if name == "bench" {
+        page::build()?;
+    }
     for (variable, path) in if name == "bench" { tools::test_servers()? } else { Vec::new() } {
         command.env(variable, path);
     }

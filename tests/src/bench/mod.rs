@@ -7,6 +7,7 @@ pub mod commit;
 pub mod mint;
 mod registry;
 pub mod rounds;
+pub mod wasm;
 
 use std::fmt;
 
@@ -29,11 +30,23 @@ pub struct Plan {
     pub events: usize,
     /// Rounds of appending.
     pub append_rounds: usize,
+    /// Users minted by the JavaScript packages in a round.
+    pub wasm_mints: usize,
+    /// Rounds of that.
+    pub wasm_rounds: usize,
 }
 
 impl Default for Plan {
     fn default() -> Plan {
-        Plan { mints: 2_000, commits: 40, rounds: 15, events: 20_000, append_rounds: 3 }
+        Plan {
+            mints: 2_000,
+            commits: 40,
+            rounds: 15,
+            events: 20_000,
+            append_rounds: 3,
+            wasm_mints: 30,
+            wasm_rounds: 7,
+        }
     }
 }
 
@@ -42,6 +55,9 @@ impl Default for Plan {
 pub struct Report {
     plan: Plan,
     mint: Pair,
+    mint_wasm: Pair,
+    page_gzip_bytes: u64,
+    wasm_gzip_bytes: u64,
     commit: commit::Outcome,
     append: Pair,
     append_sync_always: Pair,
@@ -56,6 +72,9 @@ pub struct Report {
 pub fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Report {
     progress("minting");
     let mint = mint::measure(plan.mints, plan.rounds);
+    progress("minting in Node");
+    let mint_wasm = wasm::mint(plan.wasm_mints, plan.wasm_rounds);
+    let (page_gzip_bytes, wasm_gzip_bytes) = wasm::page_bytes();
     progress("committing");
     let commit = commit::measure(plan.commits, plan.rounds);
     let journal = Journal::prepare(plan.events, |done| {
@@ -68,14 +87,26 @@ pub fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Report {
     progress("appending, sync_interval always");
     let append_sync_always = append::measure(&journal, true, plan.append_rounds);
     let Journal { events, bytes, .. } = journal;
-    Report { plan, mint, commit, append, append_sync_always, events, bytes }
+    Report {
+        plan,
+        mint,
+        mint_wasm,
+        page_gzip_bytes,
+        wasm_gzip_bytes,
+        commit,
+        append,
+        append_sync_always,
+        events,
+        bytes,
+    }
 }
 
 impl Report {
     /// The ratios by name, in the order of the report.
-    pub fn ratios(&self) -> [(&'static str, f64); 4] {
+    pub fn ratios(&self) -> [(&'static str, f64); 5] {
         [
             ("mint_vs_nkeys_crate_1core", self.mint.ratio()),
+            ("mint_wasm_vs_nkeys_js", self.mint_wasm.ratio()),
             ("commit_vs_fdatasync", self.commit.pair.ratio()),
             ("append_vs_async_nats", self.append.ratio()),
             ("append_sync_always_vs_async_nats", self.append_sync_always.ratio()),
@@ -98,9 +129,14 @@ impl Report {
         commit["commits_a_round"] = json!(self.plan.commits);
         let mut mint = figures(&self.mint, "core_per_second", "nkeys_per_second");
         mint["users_a_round"] = json!(self.plan.mints);
+        let mut mint_wasm = figures(&self.mint_wasm, "wasm_per_second", "nkeys_js_per_second");
+        mint_wasm["users_a_round"] = json!(self.plan.wasm_mints);
         json!({
             "ratios": ratios,
+            "page_gzip_bytes": self.page_gzip_bytes,
+            "wasm_gzip_bytes": self.wasm_gzip_bytes,
             "raw": {
+                "mint_wasm_vs_nkeys_js": mint_wasm,
                 "mint_vs_nkeys_crate_1core": mint,
                 "commit_vs_fdatasync": commit,
                 "append_vs_async_nats": append(&self.append),
@@ -129,6 +165,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pairs = [
             (&self.mint, "users minted", "with the nkeys crate"),
+            (&self.mint_wasm, "users minted in Node", "with @nats-io/nkeys and jwt"),
             (&self.commit.pair, "commits", "fdatasyncs of as many bytes"),
             (&self.append, "events through sync", "with async-nats inside KEYS"),
             (&self.append_sync_always, "events through sync", "with async-nats inside KEYS"),
@@ -137,6 +174,7 @@ impl fmt::Display for Report {
             let (own, other) = (pair.ours_per_second(), pair.baseline_per_second());
             writeln!(f, "{name:<34} {ratio:>6.3}   {own:>7.0}/s {ours}, {other:>7.0}/s {baseline}")?;
         }
+        writeln!(f, "first load {} bytes gzip, wasm {} of them", self.page_gzip_bytes, self.wasm_gzip_bytes)?;
         let Plan { rounds, append_rounds, .. } = self.plan;
         write!(
             f,

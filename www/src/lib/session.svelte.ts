@@ -11,12 +11,14 @@ export interface Line {
   anomaly: string | null;
 }
 
-/** A user made here whose creds were not downloaded yet. */
+/** A user made here whose key is still in this tab. */
 export interface Ready {
   outcome: Outcome;
   name: string;
   account: string;
   rights: UserRights | null;
+  /** Whether its creds were handed to the person. */
+  isSaved: boolean;
 }
 
 const TRAIL = 200;
@@ -93,11 +95,11 @@ export class Session {
     if (!authority) throw new HostError("authority-missing", "Bring the account's signing key first.");
     const host = this.#opened();
     const outcome = await host.createUser(authority, user);
-    this.ready = [...this.ready, { outcome, name: user.name, account: authority.account.name, rights: authority.rights ?? user.rights }];
+    this.ready = [...this.ready, { outcome, name: user.name, account: authority.account.name, rights: authority.rights ?? user.rights, isSaved: false }];
     this.#pump?.committed();
   }
 
-  /** Hands the creds file to the person and wipes the seed. */
+  /** Hands the creds file to the person. Whether it arrived only the person knows: the key stays until it is forgotten. */
   saveCreds(ready: Ready): void {
     const host = this.#opened();
     const bytes = host.secretCreds(ready.outcome);
@@ -109,7 +111,12 @@ export class Session {
     link.click();
     // The browser has its own hold on it once the download has begun.
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
-    host.keyring.forget(ready.outcome.publicKey);
+    this.ready = this.ready.map((other) => (other === ready ? { ...ready, isSaved: true } : other));
+  }
+
+  /** Wipes the key of a user whose creds are safe. */
+  forget(ready: Ready): void {
+    this.#opened().keyring.forget(ready.outcome.publicKey);
     this.ready = this.ready.filter((other) => other.outcome.publicKey !== ready.outcome.publicKey);
   }
 
