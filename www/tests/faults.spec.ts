@@ -183,3 +183,31 @@ test("creds that have ended block with words that help, and new ones go on witho
   await expect(status(page)).toContainText("cim-keys access renew");
   await connect(page, system);
 });
+
+test("a role that may not append blocks with the subject, and the right one goes on", async ({ page, system }) => {
+  await page.goto(system.ready.page_url);
+  await connect(page, system, "auditor");
+  await bringKey(page, system);
+  await make(page, "not-allowed");
+  await expect(status(page)).toHaveAttribute("data-kind", "blocked");
+  await expect(status(page)).toContainText("cowboyai.security.keys.user.created");
+  await expect(entry(page, "not-allowed")).toHaveAttribute("data-state", "pending");
+  await connect(page, system);
+  await expect(entry(page, "not-allowed")).toHaveAttribute("data-state", "confirmed");
+  expect(await users(system, "not-allowed")).toHaveLength(1);
+});
+
+test("a name that another host took first is held, and the page says why", async ({ page, system }) => {
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await page.reload();
+  await bringKey(page, system);
+  await make(page, "wanted-by-two");
+  await expect(entry(page, "wanted-by-two")).toHaveAttribute("data-state", "pending");
+  await system.cli("user", "create", "wanted-by-two", "--account", "APP");
+  await system.cli("sync");
+  await connect(page, system);
+  await expect(entry(page, "wanted-by-two")).toHaveAttribute("data-state", "held");
+  await expect(entry(page, "wanted-by-two")).toContainText("make it anew");
+  expect(await users(system, "wanted-by-two")).toHaveLength(1);
+});

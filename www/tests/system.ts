@@ -84,10 +84,10 @@ export const entries = (page: Page) => page.getByTestId("journal").locator("li")
 /** The command that made a user. */
 export const entry = (page: Page, name: string) => entries(page).filter({ hasText: `create user ${name}` });
 
-export async function connect(page: Page, system: System): Promise<void> {
+export async function connect(page: Page, system: System, role = "browser"): Promise<void> {
   const field = page.getByLabel("Creds file of the browser role");
   await expect(field).toBeEnabled();
-  await field.setInputFiles(system.ready.creds["browser"] ?? "");
+  await field.setInputFiles(system.ready.creds[role] ?? "");
   await expect(status(page)).toHaveAttribute("data-kind", "idle");
 }
 

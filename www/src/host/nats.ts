@@ -29,6 +29,8 @@ export class Link {
   readonly #endpoints: Endpoints;
   /** Subjects that the server has denied since the connection began. */
   readonly #denied: string[] = [];
+  /** Requests that wait for an answer which a denial takes away. */
+  readonly #asking = new Set<(subject: string) => void>();
   #refused: string | undefined;
   #closed = false;
 
@@ -158,11 +160,23 @@ export class Link {
   }
 
   async #ask(subject: string, data: string, headers?: MsgHdrs): Promise<{ answer: Msg } | { failure: Failure }> {
+    let heard: ((subject: string) => void) | undefined;
+    // A server says nothing to a request that it denies: only the connection hears of it.
+    const denied = new Promise<{ failure: Failure }>((resolve) => {
+      heard = (other) => {
+        if (other === subject) resolve({ failure: { permission: { subject } } });
+      };
+      this.#asking.add(heard);
+    });
+    const options = { timeout: ANSWER, ...(headers ? { headers } : {}) };
+    const answered = this.#connection.request(subject, data, options).then(
+      (answer) => ({ answer }),
+      (error: unknown) => ({ failure: this.#failure(error, subject) }),
+    );
     try {
-      const options = { timeout: ANSWER, ...(headers ? { headers } : {}) };
-      return { answer: await this.#connection.request(subject, data, options) };
-    } catch (error) {
-      return { failure: this.#failure(error, subject) };
+      return await Promise.race([answered, denied]);
+    } finally {
+      if (heard) this.#asking.delete(heard);
     }
   }
 
@@ -214,8 +228,10 @@ export class Link {
     for await (const status of this.#connection.status()) {
       if (status.type !== "error") continue;
       const { error } = status;
-      if (error instanceof errors.PermissionViolationError) this.#denied.push(error.subject);
-      else if (isRefusal(error)) {
+      if (error instanceof errors.PermissionViolationError) {
+        this.#denied.push(error.subject);
+        for (const heard of this.#asking) heard(error.subject);
+      } else if (isRefusal(error)) {
         // What such a server still takes is not known: the session is over.
         this.#refused = error.message;
         void this.drop();

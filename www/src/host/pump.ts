@@ -128,8 +128,9 @@ export class Pump {
   async #perform(output: Exclude<Output, { report: unknown }>): Promise<Input | undefined> {
     const { store } = this.#host;
     if (output === "drop") {
-      await this.#link?.drop();
+      const link = this.#link;
       this.#link = undefined;
+      await link?.drop();
       return undefined;
     }
     if ("read_from" in output) return this.#read(output.read_from);
@@ -180,7 +181,10 @@ export class Pump {
     const link = await Link.connect(core, keyring, store.registry, target, Math.floor(ambient.millis() / 1000));
     this.#trouble = undefined;
     void link.onStored(() => this.#rouse()).catch(() => undefined);
-    void link.ended().then(() => this.#rouse());
+    // What was dropped here is no news: a pause after it is meant.
+    void link.ended().then(() => {
+      if (this.#link === link) this.#rouse();
+    });
     return link;
   }
 
