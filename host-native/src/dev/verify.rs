@@ -15,19 +15,21 @@ const PORTION: u32 = 500;
 /// What was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Events behind the place where this run began, each as it was made.
+    /// Own events behind the place where this run began, each as it was made.
     pub(super) read_back: u64,
     /// Messages whose event id stands on the stream a second time.
     pub(super) duplicates: u64,
 }
 
-/// Reads everything from the first message on. Those behind `before` must be whole events: the seven headers once each, in
-/// agreement with a payload in canonical form, and the bytes that the store has.
+/// Reads everything from the first message to the store's head. Own ones behind `before` must be whole events: the seven headers once each, in
+/// agreement with a payload in canonical form, and the bytes that the store has. Others may append at the same time: a page
+/// that was open before goes on as soon as the server is there.
 pub(super) async fn read_back(link: &Link, store: &Store, before: u64) -> Result<Found, UpError> {
     let mut reader = Reader::default();
     let mut found = Found::default();
     let mut ids = BTreeSet::new();
     let mut after = 0;
+    let head = store.progress().map_err(crate::error::KeyError::from)?.head;
     loop {
         let read = reader.read_from(link, KEYS_EVENTS, after, PORTION).await;
         let read = read.map_err(|failure| UpError::Unreadable { reason: format!("{failure:?}") })?;
@@ -39,7 +41,14 @@ pub(super) async fn read_back(link: &Link, store: &Store, before: u64) -> Result
             if id.is_some_and(|id| !ids.insert(id)) {
                 found.duplicates += 1;
             }
-            if message.sequence <= before {
+            if message.sequence <= before || message.sequence > head {
+                continue;
+            }
+            // What is no event, or another host's, is not ours to judge here: ours are counted.
+            let opened = envelope::decode(&message.subject, &message.headers, &message.payload);
+            let Ok(opened) = opened else { continue };
+            let own = store.promised(opened.event.command.id).map_err(crate::error::KeyError::from)?;
+            if own.is_none() {
                 continue;
             }
             let wrong = |reason: String| UpError::Message { sequence: message.sequence, reason };
@@ -48,8 +57,6 @@ pub(super) async fn read_back(link: &Link, store: &Store, before: u64) -> Result
                     return Err(wrong(format!("header {name} stands {} times", message.headers.count(name))));
                 }
             }
-            envelope::decode(&message.subject, &message.headers, &message.payload)
-                .map_err(|error| wrong(error.to_string()))?;
             let same = |entry: &&crate::store::TrailEntry| entry.sequence == message.sequence;
             let made = trail.iter().find(same).is_some_and(|entry| {
                 entry.subject == message.subject
