@@ -10,6 +10,7 @@ use crate::context::{Context, RegistryId};
 use crate::digest::Digest;
 use crate::envelope::{self, Envelope, OpenError, Opened};
 use crate::event::Event;
+use crate::json;
 use crate::nkey::PublicKey;
 use crate::registry::{EntityId, Facts, Lookup};
 use crate::rules;
@@ -105,14 +106,13 @@ pub fn decode(bytes: &[u8]) -> Result<Bundle, BundleError> {
 }
 
 fn line<T: Serialize>(value: &T, number: usize) -> Result<Vec<u8>, BundleError> {
-    let mut line = serde_json::to_vec(value).map_err(|_| BundleError::Line { number })?;
-    line.push(b'\n');
-    Ok(line)
+    let line = json::to_text(value).map_err(|_| BundleError::Line { number })?;
+    Ok((line + "\n").into_bytes())
 }
 
 /// Reads a line that must be exactly what [`line`] writes.
 fn read<T: Serialize + for<'de> Deserialize<'de>>(text: &[u8], number: usize) -> Result<T, BundleError> {
-    let value: T = serde_json::from_slice(text).map_err(|_| BundleError::Line { number })?;
+    let value: T = json::from_slice(text).map_err(|_| BundleError::Line { number })?;
     if line(&value, number)? == text { Ok(value) } else { Err(BundleError::Line { number }) }
 }
 

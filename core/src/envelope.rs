@@ -6,6 +6,7 @@
 use crate::context::RegistryId;
 use crate::event::{CommandRef, Event, Fact, IssuedToken};
 use crate::headers::{self, CimEvent, HeaderError, Headers, build_headers};
+use crate::json;
 use crate::nkey::{PublicKey, Signature};
 use crate::subjects::{Subject, SubjectError};
 use crate::time::Timestamp;
@@ -66,7 +67,7 @@ pub(crate) mod text {
 
 /// The payload's members in their order, without `signatures`.
 #[derive(Serialize)]
-struct Form<'a, F> {
+struct Form<'a> {
     specversion: &'static str,
     id: Uuid,
     source: &'static str,
@@ -78,13 +79,13 @@ struct Form<'a, F> {
     correlationid: Uuid,
     causationid: Uuid,
     registryid: PublicKey,
-    data: DataForm<'a, F>,
+    data: DataForm<'a>,
 }
 
 #[derive(Serialize)]
-struct DataForm<'a, F> {
+struct DataForm<'a> {
     command: &'a CommandRef,
-    facts: F,
+    facts: Members,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a IssuedToken>,
 }
@@ -115,65 +116,51 @@ struct Parsed {
 #[serde(deny_unknown_fields)]
 struct ParsedData {
     command: CommandRef,
-    facts: serde_json::Value,
+    facts: Members,
     #[serde(default)]
     token: Option<IssuedToken>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UserCreated {
-    credentials: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UserRevoked {
-    account: PublicKey,
-    revoked_at: i64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyGenerated {
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+/// What the facts of all event types have, each its own: a member that does not belong to a type is not written for it,
+/// and so not canonical.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Members {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credentials: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<PublicKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<PublicKey>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyRevoked {
-    revoked_at: i64,
+impl From<&Fact> for Members {
+    fn from(fact: &Fact) -> Self {
+        let none = Self::default();
+        match fact {
+            Fact::OperatorCreated
+            | Fact::OperatorUpdated
+            | Fact::AccountCreated
+            | Fact::AccountUpdated
+            | Fact::UserUpdated
+            | Fact::CredentialsIssued => none,
+            Fact::UserCreated { credentials } => Self { credentials: Some(*credentials), ..none },
+            Fact::UserRevoked { account, revoked_at } => {
+                Self { account: Some(*account), revoked_at: Some(*revoked_at), ..none }
+            }
+            Fact::KeyGenerated { owner, label } => Self { owner: *owner, label: label.clone(), ..none },
+            Fact::KeyRevoked { revoked_at } => Self { revoked_at: Some(*revoked_at), ..none },
+        }
+    }
 }
 
 /// Writes the payload of an event without its `signatures`: the bytes that a draft hash covers.
 #[must_use]
 pub fn encode_draft(event: &Event) -> Vec<u8> {
-    match &event.fact {
-        Fact::OperatorCreated
-        | Fact::OperatorUpdated
-        | Fact::AccountCreated
-        | Fact::AccountUpdated
-        | Fact::UserUpdated
-        | Fact::CredentialsIssued => write(event, Nothing {}),
-        Fact::UserCreated { credentials } => write(event, UserCreated { credentials: *credentials }),
-        Fact::UserRevoked { account, revoked_at } => {
-            write(event, UserRevoked { account: *account, revoked_at: *revoked_at })
-        }
-        Fact::KeyGenerated { owner, label } => {
-            write(event, KeyGenerated { owner: *owner, label: label.clone() })
-        }
-        Fact::KeyRevoked { revoked_at } => write(event, KeyRevoked { revoked_at: *revoked_at }),
-    }
-}
-
-fn write<F: Serialize>(event: &Event, facts: F) -> Vec<u8> {
     let kind = event_type(&event.fact);
     let form = Form {
         specversion: "1.0",
@@ -187,10 +174,14 @@ fn write<F: Serialize>(event: &Event, facts: F) -> Vec<u8> {
         correlationid: event.correlation_id,
         causationid: event.causation_id,
         registryid: event.registry,
-        data: DataForm { command: &event.command, facts, token: event.token.as_ref() },
+        data: DataForm {
+            command: &event.command,
+            facts: Members::from(&event.fact),
+            token: event.token.as_ref(),
+        },
     };
     // Structs of strings and integers always serialize.
-    serde_json::to_vec(&form).unwrap_or_default()
+    json::to_text(&form).unwrap_or_default().into_bytes()
 }
 
 /// Sets signatures into the place kept for them: the payload's last member.
@@ -261,7 +252,7 @@ pub fn decode(subject: &str, headers: &Headers, payload: &[u8]) -> Result<Opened
         return Err(OpenError::Size { found: payload.len() });
     }
     let subject: Subject = subject.parse().map_err(OpenError::Subject)?;
-    let parsed: Parsed = serde_json::from_slice(payload).map_err(|_| OpenError::Json)?;
+    let parsed: Parsed = json::from_slice(payload).map_err(|_| OpenError::Json)?;
     let known = format!("urn:cim-keys:schema:{}:{SCHEMA_VERSION}", parsed.r#type);
     if parsed.dataschema != known {
         return Err(OpenError::Schema { found: parsed.dataschema.chars().take(120).collect() });
@@ -307,28 +298,21 @@ fn split(text: &str, expected: usize) -> Result<Vec<Signature>, OpenError> {
     parts.into_iter().map(|part| part.parse().map_err(|_| OpenError::NotCanonical)).collect()
 }
 
-fn fact_of(kind: &str, facts: serde_json::Value) -> Result<Fact, OpenError> {
-    fn read<T: for<'de> Deserialize<'de>>(facts: serde_json::Value) -> Result<T, OpenError> {
-        serde_json::from_value(facts).map_err(|_| OpenError::Json)
-    }
+fn fact_of(kind: &str, facts: Members) -> Result<Fact, OpenError> {
     Ok(match kind {
-        "keys.operator.created" => read::<Nothing>(facts).map(|_| Fact::OperatorCreated)?,
-        "keys.operator.updated" => read::<Nothing>(facts).map(|_| Fact::OperatorUpdated)?,
-        "keys.account.created" => read::<Nothing>(facts).map(|_| Fact::AccountCreated)?,
-        "keys.account.updated" => read::<Nothing>(facts).map(|_| Fact::AccountUpdated)?,
-        "keys.user.created" => {
-            read::<UserCreated>(facts).map(|f| Fact::UserCreated { credentials: f.credentials })?
-        }
-        "keys.user.updated" => read::<Nothing>(facts).map(|_| Fact::UserUpdated)?,
-        "keys.user.revoked" => read::<UserRevoked>(facts)
-            .map(|f| Fact::UserRevoked { account: f.account, revoked_at: f.revoked_at })?,
-        "keys.key.generated" => {
-            read::<KeyGenerated>(facts).map(|f| Fact::KeyGenerated { owner: f.owner, label: f.label })?
-        }
-        "keys.key.revoked" => {
-            read::<KeyRevoked>(facts).map(|f| Fact::KeyRevoked { revoked_at: f.revoked_at })?
-        }
-        "keys.credentials.issued" => read::<Nothing>(facts).map(|_| Fact::CredentialsIssued)?,
+        "keys.operator.created" => Fact::OperatorCreated,
+        "keys.operator.updated" => Fact::OperatorUpdated,
+        "keys.account.created" => Fact::AccountCreated,
+        "keys.account.updated" => Fact::AccountUpdated,
+        "keys.user.created" => Fact::UserCreated { credentials: facts.credentials.ok_or(OpenError::Json)? },
+        "keys.user.updated" => Fact::UserUpdated,
+        "keys.user.revoked" => Fact::UserRevoked {
+            account: facts.account.ok_or(OpenError::Json)?,
+            revoked_at: facts.revoked_at.ok_or(OpenError::Json)?,
+        },
+        "keys.key.generated" => Fact::KeyGenerated { owner: facts.owner, label: facts.label },
+        "keys.key.revoked" => Fact::KeyRevoked { revoked_at: facts.revoked_at.ok_or(OpenError::Json)? },
+        "keys.credentials.issued" => Fact::CredentialsIssued,
         other => return Err(OpenError::Type { found: other.chars().take(120).collect() }),
     })
 }

@@ -4,10 +4,14 @@ use crate::admission::{SERVER_HEADERS, StoredMessage};
 use crate::context::RegistryId;
 use crate::headers::{self, Headers};
 use crate::journal::StreamIdentity;
+use crate::json::Json;
+use crate::jwt::{DecodeError, Members};
+use crate::order;
 use crate::roles;
 use crate::stream::{KEYS_EVENTS, StreamConfig};
 use crate::sync::{Failure, Reply, StreamInfo};
 use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -106,112 +110,76 @@ impl From<AnswerError> for Failure {
     }
 }
 
-#[derive(Deserialize)]
-struct Refused {
-    #[serde(default)]
-    err_code: u32,
-    #[serde(default)]
-    code: u32,
-    #[serde(default)]
-    description: String,
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    error: Option<Refused>,
-}
-
 /// Whether an answer is one of the API and no error.
 ///
 /// # Errors
 /// See [`AnswerError`].
 pub fn accepted(answer: &[u8]) -> Result<(), AnswerError> {
-    let Refusal { error } = serde_json::from_slice(answer).map_err(|_| AnswerError::Unreadable)?;
-    let Some(Refused { err_code, code, description }) = error else { return Ok(()) };
-    let code = if err_code == 0 { code } else { err_code };
-    Err(AnswerError::Refused { code, description: description.chars().take(200).collect() })
+    judged(answer).map(drop)
 }
 
-#[derive(Deserialize)]
-struct Stands {
-    config: Settings,
-    created: String,
-    state: Ends,
-}
-
-#[derive(Deserialize)]
-struct Ends {
-    first_seq: u64,
-    last_seq: u64,
-}
-
-/// What a server leaves out has the value that it stands for.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Settings {
-    name: String,
-    subjects: Vec<String>,
-    retention: Option<String>,
-    storage: Option<String>,
-    discard: Option<String>,
-    max_age: u64,
-    max_msg_size: i64,
-    max_msgs: i64,
-    max_msgs_per_subject: i64,
-    duplicate_window: u64,
-    allow_direct: bool,
-    allow_atomic: bool,
-    deny_delete: bool,
-    deny_purge: bool,
-    republish: Option<Republish>,
-    mirror: Option<Mirror>,
-    sealed: bool,
-    persist_mode: Option<String>,
-    allow_rollup_hdrs: bool,
-    no_ack: bool,
-}
-
-#[derive(Deserialize)]
-struct Republish {
-    #[serde(default)]
-    src: String,
-    dest: String,
-}
-
-#[derive(Deserialize)]
-struct Mirror {
-    name: String,
-}
-
-impl From<Settings> for StreamConfig {
-    fn from(found: Settings) -> Self {
-        let text = |text: Option<String>, default: &str| text.unwrap_or_else(|| default.to_owned());
-        // 0 and -1 are both without a limit.
-        let limit = |limit: i64| if limit == 0 { -1 } else { limit };
-        Self {
-            name: found.name,
-            subjects: found.subjects,
-            retention: text(found.retention, "limits"),
-            storage: text(found.storage, "file"),
-            discard: text(found.discard, "old"),
-            max_age: found.max_age,
-            max_msg_size: limit(found.max_msg_size),
-            max_msgs: limit(found.max_msgs),
-            max_msgs_per_subject: limit(found.max_msgs_per_subject),
-            duplicate_window: found.duplicate_window,
-            allow_direct: found.allow_direct,
-            allow_atomic: found.allow_atomic,
-            deny_delete: found.deny_delete,
-            deny_purge: found.deny_purge,
-            republish: found.republish.map(|republish| (republish.src, republish.dest)),
-            mirror: found.mirror.map(|mirror| mirror.name),
-            sealed: found.sealed,
-            persist_async: found.persist_mode.as_deref() == Some("async"),
-            allow_rollup: found.allow_rollup_hdrs,
-            no_ack: found.no_ack,
-        }
+/// The members of an answer that is no error. What a server leaves out has Go's zero value, as in a JWT.
+fn judged(answer: &[u8]) -> Result<Members, AnswerError> {
+    let mut members = members(answer).map_err(|_| AnswerError::Unreadable)?;
+    match members.within("error").and_then(|error| error.map(refusal).transpose()) {
+        Ok(None) => Ok(members),
+        Ok(Some(refusal)) => Err(refusal),
+        Err(_) => Err(AnswerError::Unreadable),
     }
+}
+
+fn members(answer: &[u8]) -> Result<Members, Box<DecodeError>> {
+    let text = core::str::from_utf8(answer).map_err(|_| DecodeError::Encoding)?;
+    Members::open(Json::parse(text)?)
+}
+
+fn refusal(mut error: Members) -> Result<AnswerError, Box<DecodeError>> {
+    let (own, http): (u64, u64) = (error.take("err_code")?, error.take("code")?);
+    let code = if own == 0 { http } else { own };
+    let code = u32::try_from(code).map_err(|_| DecodeError::expected("a number of 32 bits"))?;
+    let description: String = error.take("description")?;
+    Ok(AnswerError::Refused { code, description: description.chars().take(200).collect() })
+}
+
+/// A member that an answer must have.
+fn needed<T>(found: Option<T>) -> Result<T, Box<DecodeError>> {
+    found.ok_or_else(|| DecodeError::expected("a member that is there"))
+}
+
+fn settings(mut found: Members) -> Result<StreamConfig, Box<DecodeError>> {
+    let text = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
+    // 0 and -1 are both without a limit.
+    let limit = |limit: i64| if limit == 0 { -1 } else { limit };
+    let republish = match found.within("republish")? {
+        Some(mut pair) => Some((pair.take("src")?, needed(pair.take("dest")?)?)),
+        None => None,
+    };
+    let mirror = match found.within("mirror")? {
+        Some(mut mirror) => Some(needed(mirror.take("name")?)?),
+        None => None,
+    };
+    Ok(StreamConfig {
+        name: found.take("name")?,
+        subjects: found.take("subjects")?,
+        retention: text(found.take("retention")?, "limits"),
+        storage: text(found.take("storage")?, "file"),
+        discard: text(found.take("discard")?, "old"),
+        max_age: found.take("max_age")?,
+        max_msg_size: limit(found.take("max_msg_size")?),
+        max_msgs: limit(found.take("max_msgs")?),
+        max_msgs_per_subject: limit(found.take("max_msgs_per_subject")?),
+        duplicate_window: found.take("duplicate_window")?,
+        allow_direct: found.take("allow_direct")?,
+        allow_atomic: found.take("allow_atomic")?,
+        deny_delete: found.take("deny_delete")?,
+        deny_purge: found.take("deny_purge")?,
+        republish,
+        mirror,
+        sealed: found.take("sealed")?,
+        persist_async: found.take::<String>("persist_mode")? == "async",
+        allow_rollup: found.take("allow_rollup_hdrs")?,
+        no_ack: found.take("no_ack")?,
+    })
 }
 
 /// Reads the answer to `STREAM.INFO`. The server's version is the connection's affair.
@@ -219,13 +187,17 @@ impl From<Settings> for StreamConfig {
 /// # Errors
 /// See [`AnswerError`]; 10059 where there is no such stream.
 pub fn stream_info(answer: &[u8]) -> Result<StreamInfo, AnswerError> {
-    accepted(answer)?;
-    let stands: Stands = serde_json::from_slice(answer).map_err(|_| AnswerError::Unreadable)?;
+    stands(judged(answer)?).map_err(|_| AnswerError::Unreadable)
+}
+
+fn stands(mut answer: Members) -> Result<StreamInfo, Box<DecodeError>> {
+    let config = settings(needed(answer.within("config")?)?)?;
+    let mut state = needed(answer.within("state")?)?;
     Ok(StreamInfo {
-        identity: StreamIdentity { name: stands.config.name.clone(), created: stands.created },
-        config: stands.config.into(),
-        first: stands.state.first_seq,
-        last: stands.state.last_seq,
+        identity: StreamIdentity { name: config.name.clone(), created: needed(answer.take("created")?)? },
+        config,
+        first: needed(state.take("first_seq")?)?,
+        last: needed(state.take("last_seq")?)?,
         server: None,
     })
 }
@@ -253,23 +225,8 @@ pub fn stored(mut list: Vec<(String, String)>, payload: Vec<u8>) -> Option<Store
     // Clients keep no order between names: our seven first, the others by name; the values of one name keep theirs.
     let place =
         |name: &str| headers::ALL.iter().position(|known| *known == name).unwrap_or(headers::ALL.len());
-    list.sort_by(|(a, _), (b, _)| place(a).cmp(&place(b)).then_with(|| a.cmp(b)));
+    order::sort_by_text(&mut list, |(name, _)| format!("{} {name}", place(name)));
     Some(StoredMessage { sequence, subject, headers: Headers::received(list), payload })
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    message: Wrapped,
-}
-
-#[derive(Deserialize)]
-struct Wrapped {
-    seq: u64,
-    subject: String,
-    #[serde(default)]
-    hdrs: String,
-    #[serde(default)]
-    data: String,
 }
 
 /// Reads the answer to `STREAM.MSG.GET`; none where there is no message of this sequence.
@@ -277,18 +234,21 @@ struct Wrapped {
 /// # Errors
 /// See [`AnswerError`].
 pub fn message(answer: &[u8]) -> Result<Option<StoredMessage>, AnswerError> {
-    match accepted(answer) {
-        Err(AnswerError::Refused { code: NO_MESSAGE, .. }) => return Ok(None),
-        other => other?,
+    match judged(answer) {
+        Err(AnswerError::Refused { code: NO_MESSAGE, .. }) => Ok(None),
+        other => unwrapped(other?).map(Some).map_err(|_| AnswerError::Unreadable),
     }
-    let Answer { message } = serde_json::from_slice(answer).map_err(|_| AnswerError::Unreadable)?;
-    let bytes = |text: &str| Base64::decode_vec(text).map_err(|_| AnswerError::Unreadable);
-    Ok(Some(StoredMessage {
-        sequence: message.seq,
-        subject: message.subject,
-        headers: Headers::received(header_lines(&bytes(&message.hdrs)?)),
-        payload: bytes(&message.data)?,
-    }))
+}
+
+fn unwrapped(mut answer: Members) -> Result<StoredMessage, Box<DecodeError>> {
+    let mut found = needed(answer.within("message")?)?;
+    let bytes = |text: String| Base64::decode_vec(&text).map_err(|_| DecodeError::Encoding);
+    Ok(StoredMessage {
+        sequence: needed(found.take("seq")?)?,
+        subject: needed(found.take("subject")?)?,
+        headers: Headers::received(header_lines(&bytes(found.take("hdrs")?)?)),
+        payload: bytes(found.take("data")?)?,
+    })
 }
 
 /// Headers as they are stored, line by line; a line that is none keeps its text as a name.
@@ -303,26 +263,22 @@ fn header_lines(block: &[u8]) -> Vec<(String, String)> {
         .collect()
 }
 
-#[derive(Deserialize)]
-struct Ack {
-    stream: String,
-    seq: u64,
-    #[serde(default)]
-    duplicate: bool,
-}
-
 /// Reads the answer to a publish, plain or the last of a batch.
 #[must_use]
 pub fn reply(answer: &[u8]) -> Reply {
-    match accepted(answer) {
-        Ok(()) => {}
-        Err(AnswerError::Refused { code: 0, .. } | AnswerError::Unreadable) => return Reply::Unknown,
-        Err(AnswerError::Refused { code, .. }) => return Reply::Error { code },
+    match judged(answer) {
+        Ok(answer) => acknowledged(answer).unwrap_or(Reply::Unknown),
+        Err(AnswerError::Refused { code: 0, .. } | AnswerError::Unreadable) => Reply::Unknown,
+        Err(AnswerError::Refused { code, .. }) => Reply::Error { code },
     }
-    match serde_json::from_slice::<Ack>(answer) {
-        Ok(ack) => Reply::Ack { stream: ack.stream, sequence: ack.seq, duplicate: ack.duplicate },
-        Err(_) => Reply::Unknown,
-    }
+}
+
+fn acknowledged(mut answer: Members) -> Result<Reply, Box<DecodeError>> {
+    Ok(Reply::Ack {
+        stream: needed(answer.take("stream")?)?,
+        sequence: needed(answer.take("seq")?)?,
+        duplicate: answer.take("duplicate")?,
+    })
 }
 
 #[cfg(test)]

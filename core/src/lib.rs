@@ -22,8 +22,10 @@ extern crate std;
 pub mod creds;
 pub mod digest;
 pub mod entropy;
+pub mod json;
 pub mod jwt;
 pub mod nkey;
+mod order;
 pub mod secret;
 pub mod time;
 

@@ -11,9 +11,9 @@ use crate::jwt::{
     UserRights,
 };
 use crate::nkey::PublicKey;
+use crate::order;
 use crate::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use crate::subjects::Namespace;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -212,7 +212,7 @@ pub fn keys_account(namespace: &Namespace, steward: PublicKey) -> Account {
             consumer: 100,
             ..AccountLimits::default()
         },
-        signing_keys: BTreeMap::from([(steward, PipelineRole::Steward.scope(namespace))]),
+        signing_keys: order::map([(steward, PipelineRole::Steward.scope(namespace))]),
         ..Account::default()
     }
 }
@@ -244,7 +244,7 @@ pub fn edge_account(namespace: &Namespace, system: PublicKey, keys: PublicKey, r
         .map(|subject| Import { name: subject.into(), ..Import::new(ShareKind::Service, system, subject) });
     Account {
         imports: imports.chain(claims).collect(),
-        signing_keys: BTreeMap::from([
+        signing_keys: order::map([
             (roles.resolver, PipelineRole::Resolver.scope(namespace)),
             (roles.host, PipelineRole::Host.scope(namespace)),
             (roles.auditor, PipelineRole::Auditor.scope(namespace)),
@@ -264,7 +264,7 @@ pub fn system_account(signing: PublicKey) -> Account {
     });
     Account {
         exports: exports.into(),
-        signing_keys: BTreeMap::from([(signing, SigningKey::Plain)]),
+        signing_keys: order::map([(signing, SigningKey::Plain)]),
         ..Account::default()
     }
 }

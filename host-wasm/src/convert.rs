@@ -1,6 +1,7 @@
 //! Plain objects in and out, by way of their JSON.
 
 use crate::error::Fault;
+use cim_keys_core::json;
 use js_sys::JSON;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,13 +12,12 @@ pub(crate) fn from_js<T: DeserializeOwned>(value: &JsValue, what: &str) -> Resul
     // What has no JSON (undefined, a function, a cycle, a bigint) gives no text.
     let text = JSON::stringify(value).ok().and_then(|text| JsValue::from(text).as_string());
     let text = text.ok_or_else(|| Fault::argument(what, "it has no JSON"))?;
-    // From bytes, as the core reads: one reader, compiled once.
-    serde_json::from_slice(text.as_bytes()).map_err(|error| Fault::argument(what, &error.to_string()))
+    json::from_text(&text).map_err(|error| Fault::argument(what, &error.to_string()))
 }
 
 /// Writes an answer.
 pub(crate) fn to_js<T: Serialize>(value: &T) -> Result<JsValue, Fault> {
-    let text = serde_json::to_string(value).map_err(|error| Fault::internal(&error.to_string()))?;
+    let text = json::to_text(value).map_err(|error| Fault::internal(&error.to_string()))?;
     JSON::parse(&text).map_err(|_| Fault::internal("an answer is no JSON"))
 }
 

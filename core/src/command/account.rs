@@ -5,9 +5,9 @@ use super::plan::Plan;
 use crate::context::{Context, RegistryId};
 use crate::event::Fact;
 use crate::jwt::{Account, AccountLimits, Body, SigningKey};
+use crate::order;
 use crate::registry::{EntityId, Lookup};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -24,7 +24,7 @@ pub(super) fn decide(plan: &mut Plan<'_>, name: &str, limits: &AccountLimits) ->
     let (key, signing) = (plan.key(0)?, plan.key(1)?);
     let body = Account {
         limits: limits.clone(),
-        signing_keys: BTreeMap::from([(signing, SigningKey::Plain)]),
+        signing_keys: order::map([(signing, SigningKey::Plain)]),
         ..Account::default()
     };
     let claims = plan.first(key, plan.context.authority, name, Body::Account(Box::new(body)));

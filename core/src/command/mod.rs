@@ -13,6 +13,7 @@ pub use rejection::Rejection;
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::draft::Draft;
+use crate::json;
 use crate::jwt::{AccountLimits, UserRights};
 use crate::nkey::{Kind, PublicKey};
 use crate::registry::{Facts, Lookup};
@@ -148,7 +149,7 @@ impl Command {
     /// Digest of the command: the same id with another digest is another promise.
     #[must_use]
     pub fn hash(&self) -> Digest {
-        Digest::of(&serde_json::to_vec(self).unwrap_or_default())
+        Digest::of(json::to_text(self).unwrap_or_default().as_bytes())
     }
 
     /// What the decision depends on, as look-ups alone.

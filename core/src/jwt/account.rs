@@ -1,5 +1,6 @@
 //! The body of an account's claims (`nats-identity` §5.2).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -7,12 +8,13 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::DecodeError;
-use super::json::Json;
 use super::limits::AccountLimits;
 use super::permissions::{Permissions, UserRights};
 use super::sharing::{Export, Import};
 use super::wire::{Members, Object, Unknown, Wire, kind_of, serde_as_wire, wire_struct, wire_text};
+use crate::json::Json;
 use crate::nkey::{Kind, PublicKey};
+use crate::order::sort_by_text;
 
 /// The one kind of scope there is.
 const SCOPE_KIND: &str = "user_scope";
@@ -65,7 +67,7 @@ wire_struct!(Account {
 } then { omit "tags" => tags });
 
 impl Account {
-    pub(crate) fn check_kinds(&self) -> Result<(), DecodeError> {
+    pub(crate) fn check_kinds(&self) -> Result<(), Box<DecodeError>> {
         kind_of("signing_keys", self.signing_keys.keys(), Kind::Account)?;
         kind_of("imports", self.imports.iter().map(|import| &import.account), Kind::Account)?;
         kind_of("authorization.auth_users", &self.authorization.auth_users, Kind::User)?;
@@ -79,8 +81,8 @@ impl Account {
     }
 
     pub(crate) fn sort(&mut self) {
-        self.imports.sort_by(|a, b| a.subject.cmp(&b.subject));
-        self.exports.sort_by(|a, b| a.subject.cmp(&b.subject));
+        sort_by_text(&mut self.imports, |import| import.subject.clone());
+        sort_by_text(&mut self.exports, |export| export.subject.clone());
     }
 }
 
@@ -120,7 +122,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    fn take_from(members: &mut Members) -> Result<Self, DecodeError> {
+    fn take_from(members: &mut Members) -> Result<Self, Box<DecodeError>> {
         Ok(Self {
             role: members.take("role")?,
             template: members.take::<Template>("template")?.0,
@@ -142,7 +144,7 @@ impl Wire for Scope {
         Some(Self::default())
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         let mut members = Members::open(json)?;
         let mut scope = Self::take_from(&mut members)?;
         scope.unknown = members.rest()?;
@@ -169,7 +171,7 @@ impl Wire for Template {
         Some(Self(UserRights::default()))
     }
 
-    fn read(mut json: Json) -> Result<Self, DecodeError> {
+    fn read(mut json: Json) -> Result<Self, Box<DecodeError>> {
         if let Json::Object(members) = &mut json {
             for name in ["subs", "data", "payload"] {
                 let limit = members.entry(name.to_string()).or_insert(Json::Null);
@@ -196,11 +198,11 @@ impl Wire for BTreeMap<PublicKey, SigningKey> {
         Some(Self::new())
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         let Json::Array(items) = json else { return Err(DecodeError::expected("an array")) };
         let mut keys = Self::new();
         for (index, item) in items.into_iter().enumerate() {
-            let place = |error: DecodeError| error.within(&alloc::format!("[{index}]"));
+            let place = |error: Box<DecodeError>| error.within(&alloc::format!("[{index}]"));
             let (key, value) = read_signing_key(item).map_err(place)?;
             if keys.insert(key, value).is_some() {
                 return Err(place(DecodeError::expected("each key once")));
@@ -211,7 +213,7 @@ impl Wire for BTreeMap<PublicKey, SigningKey> {
 
     fn write(&self, out: &mut String) {
         let mut entries: Vec<_> = self.iter().map(|(key, value)| (key.to_string(), key, value)).collect();
-        entries.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        sort_by_text(&mut entries, |(text, ..)| text.clone());
         out.push('[');
         for (index, (_, key, value)) in entries.into_iter().enumerate() {
             if index > 0 {
@@ -236,7 +238,7 @@ impl Wire for BTreeMap<PublicKey, SigningKey> {
     }
 }
 
-fn read_signing_key(json: Json) -> Result<(PublicKey, SigningKey), DecodeError> {
+fn read_signing_key(json: Json) -> Result<(PublicKey, SigningKey), Box<DecodeError>> {
     if !matches!(json, Json::Object(_)) {
         return PublicKey::read(json).map(|key| (key, SigningKey::Plain));
     }

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha512_256};
 
 use super::account::Account;
-use super::json::Json;
 use super::operator::Operator;
 use super::token::Unsigned;
 use super::user::{Grant, User};
 use super::wire::{Members, Object, Unknown, Wire, serde_as_wire};
 use super::{ClaimsError, DecodeError, Rule};
+use crate::json::Json;
 use crate::nkey::{Kind, PublicKey};
 
 const VERSION: i64 = 2;
@@ -111,7 +111,7 @@ impl Body {
 pub fn encode(claims: &Claims) -> Result<Unsigned, ClaimsError> {
     check_kinds(claims)?;
     if matches!(&claims.body, Body::User(User { grant: Grant::Own(rights), .. }) if rights.is_zero()) {
-        return Err(ClaimsError::member("nats", Rule::LockedOut));
+        return Err(*ClaimsError::member("nats", Rule::LockedOut));
     }
     let claims = sorted(claims);
     let mut payload = String::with_capacity(USUAL_BYTES);
@@ -121,7 +121,7 @@ pub fn encode(claims: &Claims) -> Result<Unsigned, ClaimsError> {
 }
 
 /// Reads a payload: the claims and the `jti` that came with them.
-pub(super) fn decode(payload: &str) -> Result<(Claims, String), DecodeError> {
+pub(super) fn decode(payload: &str) -> Result<(Claims, String), Box<DecodeError>> {
     read(Json::parse(payload)?)
 }
 
@@ -179,7 +179,7 @@ fn put_tail(claims: &Claims, object: &mut Object<'_>) {
     object.omit("sub", &claims.subject);
 }
 
-fn read(json: Json) -> Result<(Claims, String), DecodeError> {
+fn read(json: Json) -> Result<(Claims, String), Box<DecodeError>> {
     let mut members = Members::open(json)?;
     let Nats(body) = members.take("nats")?;
     let jti = members.take("jti")?;
@@ -204,13 +204,13 @@ fn read(json: Json) -> Result<(Claims, String), DecodeError> {
     Ok((claims, jti))
 }
 
-pub(super) fn check_kinds(claims: &Claims) -> Result<(), DecodeError> {
+pub(super) fn check_kinds(claims: &Claims) -> Result<(), Box<DecodeError>> {
     let (expected, found) = (claims.body.kind(), claims.subject.kind());
     if expected != found {
-        return Err(DecodeError::SubjectKind { expected, found });
+        return Err(DecodeError::SubjectKind { expected, found }.into());
     }
     if !claims.body.issued_by(claims.issuer.kind()) {
-        return Err(DecodeError::IssuerKind { found: claims.issuer.kind() });
+        return Err(DecodeError::IssuerKind { found: claims.issuer.kind() }.into());
     }
     Ok(())
 }
@@ -223,11 +223,11 @@ impl Wire for Nats {
         None
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         let mut members = Members::open(json)?;
         let version: i64 = members.take("version")?;
         if version != VERSION {
-            return Err(DecodeError::Version { found: version });
+            return Err(DecodeError::Version { found: version }.into());
         }
         let kind: String = members.take("type")?;
         Ok(Self(match kind.as_str() {
@@ -247,7 +247,7 @@ impl Wire for Nats {
                 user.unknown = members.rest()?;
                 Body::User(user)
             }
-            _ => return Err(DecodeError::Type),
+            _ => return Err(DecodeError::Type.into()),
         }))
     }
 
@@ -264,7 +264,7 @@ impl Wire for Claims {
         None
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         read(json).map(|(claims, _)| claims)
     }
 

@@ -1,9 +1,11 @@
 //! What can be wrong with a token, and with claims.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 
 use thiserror::Error;
 
+use crate::json::JsonError;
 use crate::nkey::{KeyError, Kind, SignatureError};
 
 /// Why a text is no JWT that NATS would take, or one that is not supported.
@@ -105,6 +107,29 @@ pub enum DecodeError {
     Signature(#[from] SignatureError),
 }
 
+impl From<JsonError> for DecodeError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Syntax { at } => Self::Json { at },
+            JsonError::Depth { limit } => Self::Depth { limit },
+            JsonError::Duplicate { member } => Self::DuplicateMember { member },
+            JsonError::Shape { .. } => Self::Json { at: 0 },
+        }
+    }
+}
+
+impl From<JsonError> for Box<DecodeError> {
+    fn from(error: JsonError) -> Self {
+        Self::new(error.into())
+    }
+}
+
+impl From<Box<DecodeError>> for DecodeError {
+    fn from(error: Box<DecodeError>) -> Self {
+        *error
+    }
+}
+
 impl DecodeError {
     /// A stable name for this error.
     pub const fn code(&self) -> &'static str {
@@ -128,17 +153,25 @@ impl DecodeError {
         }
     }
 
-    pub(crate) const fn expected(expected: &'static str) -> Self {
-        Self::Member { member: String::new(), expected }
+    // In a box on their way out: as each member of each struct hands one on, its size is felt.
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn expected(expected: &'static str) -> Box<Self> {
+        Box::new(Self::Member { member: String::new(), expected })
     }
 
-    pub(crate) const fn key(error: KeyError) -> Self {
-        Self::Key { member: String::new(), error }
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn key(error: KeyError) -> Box<Self> {
+        Box::new(Self::Key { member: String::new(), error })
     }
 
     /// The same error, one level further out.
-    pub(crate) fn within(mut self, name: &str) -> Self {
-        match &mut self {
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn within(mut self: Box<Self>, name: &str) -> Box<Self> {
+        match &mut *self {
             Self::DuplicateMember { member }
             | Self::ShadowedMember { member }
             | Self::Missing { member }
@@ -203,8 +236,28 @@ impl ClaimsError {
         }
     }
 
-    pub(crate) fn member(member: impl ToString, rule: Rule) -> Self {
-        Self::Member { member: member.to_string(), rule }
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn member(member: &str, rule: Rule) -> Box<Self> {
+        Box::new(Self::Member { member: member.to_string(), rule })
+    }
+}
+
+impl From<Box<DecodeError>> for ClaimsError {
+    fn from(error: Box<DecodeError>) -> Self {
+        (*error).into()
+    }
+}
+
+impl From<Box<DecodeError>> for Box<ClaimsError> {
+    fn from(error: Box<DecodeError>) -> Self {
+        Self::new(error.into())
+    }
+}
+
+impl From<Box<ClaimsError>> for ClaimsError {
+    fn from(error: Box<ClaimsError>) -> Self {
+        *error
     }
 }
 

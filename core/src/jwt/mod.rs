@@ -7,7 +7,7 @@
 mod account;
 mod claims;
 mod error;
-mod json;
+
 mod limits;
 mod operator;
 mod permissions;
@@ -19,10 +19,10 @@ mod user;
 mod validate;
 mod wire;
 
+pub use crate::json::{Json, Number};
 pub use account::{Account, Authorization, ClusterTraffic, Scope, SigningKey, Trace, WeightedMapping};
 pub use claims::{Body, Claims, encode};
 pub use error::{ClaimsError, DecodeError, Rule};
-pub use json::{Json, Number};
 pub use limits::{AccountLimits, JetStreamLimits};
 pub use operator::Operator;
 pub use permissions::{PermissionList, Permissions, ResponsePermission, TimeRange, UserRights};
@@ -30,6 +30,7 @@ pub use sharing::{Export, Import, ResponseType, Sampling, ServiceLatency, ShareK
 pub use token::{IssuerError, MAX_TOKEN_BYTES, Token, TokenId, TokenIdError, Unsigned};
 pub use user::{Grant, User};
 pub use validate::{validate, validate_user};
+pub(crate) use wire::Members;
 pub use wire::Unknown;
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The body of an operator's claims (`nats-identity` §5.1).
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -37,7 +38,7 @@ wire_struct!(Operator {
 } then { omit "tags" => tags });
 
 impl Operator {
-    pub(crate) fn check_kinds(&self) -> Result<(), DecodeError> {
+    pub(crate) fn check_kinds(&self) -> Result<(), Box<DecodeError>> {
         kind_of("signing_keys", &self.signing_keys, Kind::Operator)?;
         kind_of("system_account", &self.system_account, Kind::Account)
     }

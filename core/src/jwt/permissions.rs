@@ -1,11 +1,12 @@
 //! What a connection may do: subjects, replies, networks, times, limits.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::DecodeError;
-use super::json::Json;
 use super::wire::{Members, Object, Unknown, Wire, serde_as_wire, wire_struct};
+use crate::json::Json;
 
 /// Subjects that are allowed and denied. Nothing in `allow` means everything is, unless replies are permitted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,7 +102,7 @@ impl UserRights {
         *self == Self::zero()
     }
 
-    pub(crate) fn take_from(members: &mut Members) -> Result<Self, DecodeError> {
+    pub(crate) fn take_from(members: &mut Members) -> Result<Self, Box<DecodeError>> {
         Ok(Self {
             publish: members.take("pub")?,
             subscribe: members.take("sub")?,
@@ -161,7 +162,7 @@ impl Wire for UserRights {
         Some(Self::zero())
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         let mut members = Members::open(json)?;
         let mut rights = Self::take_from(&mut members)?;
         rights.unknown = members.rest()?;
@@ -189,7 +190,7 @@ impl Wire for Networks {
         Some(Self(Vec::new()))
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         let Json::Text(text) = json else { return Vec::read(json).map(Self) };
         let mut networks: Vec<String> = Vec::new();
         for part in text.split(',') {

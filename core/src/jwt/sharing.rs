@@ -1,11 +1,12 @@
 //! What an account gives to others and takes from them: exports and imports (`nats-identity` §5.2, §6.1, §6.2).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use super::DecodeError;
-use super::json::Json;
 use super::wire::{Unknown, Wire, wire_struct, wire_text};
+use crate::json::Json;
 use crate::nkey::PublicKey;
 
 /// Whether messages or answers are shared.
@@ -50,7 +51,7 @@ impl Wire for Sampling {
         Some(Self::Headers)
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         match &json {
             Json::Text(text) if text.eq_ignore_ascii_case("headers") => Ok(Self::Headers),
             Json::Number(_) => match u8::read(json) {

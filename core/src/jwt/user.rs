@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::DecodeError;
-use super::json::Json;
 use super::permissions::UserRights;
 use super::wire::{Members, Object, Unknown, Wire, kind_of, serde_as_wire};
+use crate::json::Json;
 use crate::nkey::{Kind, PublicKey};
 
 /// A user. The default is a scoped one without tags.
@@ -47,7 +47,7 @@ impl Grant {
 }
 
 impl User {
-    pub(crate) fn take_from(members: &mut Members) -> Result<Self, DecodeError> {
+    pub(crate) fn take_from(members: &mut Members) -> Result<Self, Box<DecodeError>> {
         let rights = UserRights::take_from(members)?;
         Ok(Self {
             issuer_account: members.take("issuer_account")?,
@@ -70,7 +70,7 @@ impl User {
         object.omit("tags", &self.tags);
     }
 
-    pub(crate) fn check_kinds(&self) -> Result<(), DecodeError> {
+    pub(crate) fn check_kinds(&self) -> Result<(), Box<DecodeError>> {
         kind_of("issuer_account", &self.issuer_account, Kind::Account)
     }
 }
@@ -80,7 +80,7 @@ impl Wire for User {
         None
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         let mut members = Members::open(json)?;
         let mut user = Self::take_from(&mut members)?;
         user.unknown = members.rest()?;

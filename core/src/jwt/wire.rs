@@ -1,12 +1,13 @@
 //! How claims stand in JSON: member by member, in Go's order, keeping what is unknown (`nats-identity` §5).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 
 use super::DecodeError;
-use super::json::{Json, write_text};
+use crate::json::{Json, write_text};
 use crate::nkey::{KeyError, Kind, PublicKey};
 
 /// Members of an object that this version does not know. They survive an edit: written back after the known ones, in
@@ -38,7 +39,7 @@ pub(crate) trait Wire: Sized {
 
     /// What a missing member means (Go's zero value), or none if it may not be missing.
     fn absent() -> Option<Self>;
-    fn read(json: Json) -> Result<Self, DecodeError>;
+    fn read(json: Json) -> Result<Self, Box<DecodeError>>;
     fn write(&self, out: &mut String);
     /// Whether Go leaves the member out (`omitempty`).
     fn blank(&self) -> bool;
@@ -51,7 +52,7 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    pub(crate) fn open(json: Json) -> Result<Self, DecodeError> {
+    pub(crate) fn open(json: Json) -> Result<Self, Box<DecodeError>> {
         match json {
             Json::Object(rest) => Ok(Self { rest, known: Vec::new() }),
             _ => Err(DecodeError::expected("an object")),
@@ -59,22 +60,30 @@ impl Members {
     }
 
     /// The member's value; missing and `null` are the same.
-    pub(crate) fn take<T: Wire>(&mut self, name: &'static str) -> Result<T, DecodeError> {
+    pub(crate) fn take<T: Wire>(&mut self, name: &'static str) -> Result<T, Box<DecodeError>> {
         self.known.push(name);
         match self.rest.remove(name) {
             None | Some(Json::Null) => {
-                T::absent().ok_or_else(|| DecodeError::Missing { member: name.to_string() })
+                T::absent().ok_or_else(|| Box::new(DecodeError::Missing { member: name.to_string() }))
             }
             Some(json) => T::read(json).map_err(|error| error.within(name)),
         }
     }
 
+    /// The members of a member that is an object; none where it is missing or `null`.
+    pub(crate) fn within(&mut self, name: &'static str) -> Result<Option<Self>, Box<DecodeError>> {
+        match self.rest.remove(name) {
+            None | Some(Json::Null) => Ok(None),
+            Some(json) => Self::open(json).map(Some),
+        }
+    }
+
     /// What nobody took. A name that a Go reader would take for a known one (it ignores case) is refused: it would
     /// mean one thing here and another on the server.
-    pub(crate) fn rest(self) -> Result<Unknown, DecodeError> {
+    pub(crate) fn rest(self) -> Result<Unknown, Box<DecodeError>> {
         for name in self.rest.keys() {
             if self.known.iter().any(|known| folds_to(name, known)) {
-                return Err(DecodeError::ShadowedMember { member: name.clone() });
+                return Err(DecodeError::ShadowedMember { member: name.clone() }.into());
             }
         }
         Ok(Unknown(self.rest))
@@ -142,7 +151,7 @@ impl Wire for String {
         Some(Self::new())
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         match json {
             Json::Text(text) => Ok(text),
             _ => Err(DecodeError::expected("a string")),
@@ -163,7 +172,7 @@ impl Wire for bool {
         Some(false)
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         match json {
             Json::Bool(value) => Ok(value),
             _ => Err(DecodeError::expected("true or false")),
@@ -186,7 +195,7 @@ macro_rules! wire_integer {
                 Some(0)
             }
 
-            fn read(json: Json) -> Result<Self, DecodeError> {
+            fn read(json: Json) -> Result<Self, Box<DecodeError>> {
                 match json {
                     Json::Number(number) => {
                         number.as_str().parse().map_err(|_| DecodeError::expected($expected))
@@ -215,7 +224,7 @@ impl Wire for PublicKey {
         None
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         match json {
             Json::Text(text) => text.parse().map_err(DecodeError::key),
             _ => Err(DecodeError::expected("a public key")),
@@ -236,7 +245,7 @@ impl<T: Wire> Wire for Option<T> {
         Some(None)
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         if T::EMPTY_TEXT_IS_ABSENT && matches!(&json, Json::Text(text) if text.is_empty()) {
             return Ok(None);
         }
@@ -260,7 +269,7 @@ impl<T: Wire> Wire for Vec<T> {
         Some(Self::new())
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         let Json::Array(items) = json else { return Err(DecodeError::expected("an array")) };
         items
             .into_iter()
@@ -287,15 +296,14 @@ impl<T: Wire> Wire for BTreeMap<String, T> {
         Some(Self::new())
     }
 
-    fn read(json: Json) -> Result<Self, DecodeError> {
+    fn read(json: Json) -> Result<Self, Box<DecodeError>> {
         let Json::Object(members) = json else { return Err(DecodeError::expected("an object")) };
-        members
-            .into_iter()
-            .map(|(name, value)| match T::read(value) {
-                Ok(value) => Ok((name, value)),
-                Err(error) => Err(error.within(&name)),
-            })
-            .collect()
+        let mut found = Self::new();
+        for (name, value) in members {
+            let value = T::read(value).map_err(|error| error.within(&name))?;
+            found.insert(name, value);
+        }
+        Ok(found)
     }
 
     fn write(&self, out: &mut String) {
@@ -316,7 +324,7 @@ pub(crate) fn kind_of<'a>(
     member: &str,
     keys: impl IntoIterator<Item = &'a PublicKey>,
     expected: Kind,
-) -> Result<(), DecodeError> {
+) -> Result<(), Box<DecodeError>> {
     for key in keys {
         key.of_kind(expected).map_err(|error: KeyError| DecodeError::key(error).within(member))?;
     }
@@ -324,10 +332,10 @@ pub(crate) fn kind_of<'a>(
 }
 
 /// The JSON tree of a value, for serde.
-pub(crate) fn to_json<T: Wire>(value: &T) -> Result<Json, DecodeError> {
+pub(crate) fn to_json<T: Wire>(value: &T) -> Result<Json, Box<DecodeError>> {
     let mut text = String::new();
     value.write(&mut text);
-    Json::parse(&text)
+    Ok(Json::parse(&text)?)
 }
 
 /// Serde by way of the wire form: what is stored is what stands in a JWT.
@@ -341,7 +349,7 @@ macro_rules! serde_as_wire {
 
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let json = <$crate::jwt::json::Json as serde::Deserialize>::deserialize(deserializer)?;
+                let json = <$crate::json::Json as serde::Deserialize>::deserialize(deserializer)?;
                 <$type as $crate::jwt::wire::Wire>::read(json).map_err(serde::de::Error::custom)
             }
         }
@@ -359,7 +367,7 @@ macro_rules! wire_struct {
         impl $type {
             pub(crate) fn take_from(
                 members: &mut $crate::jwt::wire::Members,
-            ) -> Result<Self, $crate::jwt::DecodeError> {
+            ) -> Result<Self, alloc::boxed::Box<$crate::jwt::DecodeError>> {
                 Ok(Self {
                     $($field: members.take($name)?,)*
                     $($($last_field: members.take($last_name)?,)*)?
@@ -376,10 +384,10 @@ macro_rules! wire_struct {
 
         impl $crate::jwt::wire::Wire for $type {
             fn absent() -> Option<Self> {
-                Self::read($crate::jwt::json::Json::Object(Default::default())).ok()
+                Self::read($crate::json::Json::Object(Default::default())).ok()
             }
 
-            fn read(json: $crate::jwt::json::Json) -> Result<Self, $crate::jwt::DecodeError> {
+            fn read(json: $crate::json::Json) -> Result<Self, alloc::boxed::Box<$crate::jwt::DecodeError>> {
                 let mut members = $crate::jwt::wire::Members::open(json)?;
                 let mut value = Self::take_from(&mut members)?;
                 value.unknown = members.rest()?;
@@ -419,15 +427,15 @@ macro_rules! wire_text {
                 $absent
             }
 
-            fn read(json: $crate::jwt::json::Json) -> Result<Self, $crate::jwt::DecodeError> {
+            fn read(json: $crate::json::Json) -> Result<Self, alloc::boxed::Box<$crate::jwt::DecodeError>> {
                 match &json {
-                    $($crate::jwt::json::Json::Text(text) if text == $text => Ok(Self::$variant),)*
+                    $($crate::json::Json::Text(text) if text == $text => Ok(Self::$variant),)*
                     _ => Err($crate::jwt::DecodeError::expected(concat!("one of" $(, " \"", $text, "\"")*))),
                 }
             }
 
             fn write(&self, out: &mut alloc::string::String) {
-                $crate::jwt::json::write_text(self.as_str(), out);
+                $crate::json::write_text(self.as_str(), out);
             }
 
             fn blank(&self) -> bool {

@@ -4,8 +4,10 @@ use super::entity::{Entity, EntityId, entity_of, evolve};
 use crate::context::RegistryId;
 use crate::digest::Digest;
 use crate::event::Event;
+use crate::json;
 use crate::nkey::PublicKey;
-use alloc::collections::{BTreeMap, BTreeSet};
+use crate::order;
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -93,9 +95,11 @@ impl From<Listed> for Facts {
     fn from(listed: Listed) -> Self {
         Self {
             registry: listed.registry,
-            entities: listed.entities.into_iter().collect(),
-            names: listed.names.into_iter().map(|(parent, name, holder)| ((parent, name), holder)).collect(),
-            commands: listed.commands.into_iter().collect(),
+            entities: order::map(listed.entities),
+            names: order::map(
+                listed.names.into_iter().map(|(parent, name, holder)| ((parent, name), holder)),
+            ),
+            commands: order::map(listed.commands),
         }
     }
 }
@@ -189,7 +193,7 @@ impl Facts {
             Lookup::Name { parent, name } => self.names.contains_key(&(*parent, name.clone())),
             Lookup::Command(id) => self.commands.contains_key(id),
         };
-        let wanted: BTreeSet<&Lookup> = lookups.iter().filter(|lookup| !known(lookup)).collect();
+        let wanted = order::set(lookups.iter().filter(|lookup| !known(lookup)));
         wanted.into_iter().cloned().collect()
     }
 
@@ -219,12 +223,12 @@ impl Facts {
         pieces.push(b"cim-keys/facts/1".to_vec());
         for (id, entity) in &self.entities {
             pieces.push(id.to_string().into_bytes());
-            pieces.push(serde_json::to_vec(entity).unwrap_or_default());
+            pieces.push(json::to_text(entity).unwrap_or_default().into_bytes());
         }
         for ((parent, name), holder) in &self.names {
             pieces.push(parent.to_string().into_bytes());
             pieces.push(name.clone().into_bytes());
-            pieces.push(serde_json::to_vec(holder).unwrap_or_default());
+            pieces.push(json::to_text(holder).unwrap_or_default().into_bytes());
         }
         Digest::of_all(pieces.iter().map(Vec::as_slice))
     }

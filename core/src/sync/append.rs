@@ -10,6 +10,7 @@ use super::recheck::{Verdict, Work};
 use crate::admission::{Anomaly, Assembler, Group};
 use crate::digest::Digest;
 use crate::journal::{Hold, Progress};
+use crate::order;
 use crate::registry::{EntityId, Facts, Lookup, Recorded};
 use crate::rules::Reason;
 use crate::stream::SERVER_FLOOR;
@@ -52,7 +53,7 @@ impl Machine {
     }
 
     pub(super) fn take_loaded(&mut self, pass: Pass, works: Vec<Work>) -> Vec<Output> {
-        let wanted: BTreeSet<&Lookup> = works.iter().flat_map(Work::scopes).collect();
+        let wanted = order::set(works.iter().flat_map(Work::scopes));
         let wanted: Vec<Lookup> = wanted.into_iter().cloned().collect();
         let scopes = pass.facts.unanswered(&wanted);
         self.state = State::Checking(Box::new(pass), works);

@@ -5,6 +5,7 @@ use super::machine::{Caught, Machine, State};
 use super::reasons::{behind, foreign_registry, gap, incomplete, named};
 use crate::admission::{Complete, Group, StoredMessage};
 use crate::journal::{Hold, Own, Progress, State as OwnState};
+use crate::order;
 use crate::registry::{Entity, EntityId, Facts, Lookup, Recorded};
 use crate::rules::Reason;
 use crate::stream::SERVER_FLOOR;
@@ -60,8 +61,7 @@ impl Machine {
         if messages.is_empty() && self.progress.stream.is_some() {
             return self.walk();
         }
-        let mut scopes: BTreeSet<Lookup> =
-            groups.iter().filter_map(whole).flat_map(Complete::scope).collect();
+        let mut scopes = order::set(groups.iter().filter_map(whole).flat_map(Complete::scope));
         if !scopes.is_empty() {
             scopes.insert(Lookup::Entity(self.operator()));
         }

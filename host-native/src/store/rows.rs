@@ -1,6 +1,7 @@
 //! Between rows and values.
 
 use super::error::RowError;
+use cim_keys_core::json;
 use cim_keys_core::nkey::PublicKey;
 use cim_keys_core::registry::Entity;
 use rusqlite::{Row, Transaction};
@@ -18,11 +19,11 @@ pub(super) fn parse<T: FromStr>(text: &str) -> Result<T, RowError> {
 }
 
 pub(super) fn json<T: DeserializeOwned>(text: &str) -> Result<T, RowError> {
-    serde_json::from_str(text).map_err(|_| RowError::Damaged("a record"))
+    json::from_text(text).map_err(|_| RowError::Damaged("a record"))
 }
 
 pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, RowError> {
-    serde_json::to_string(value).map_err(|_| RowError::Damaged("a record to be written"))
+    json::to_text(value).map_err(|_| RowError::Damaged("a record to be written"))
 }
 
 pub(super) fn uuid(row: &Row<'_>, place: usize) -> Result<Uuid, RowError> {

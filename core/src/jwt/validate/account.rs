@@ -1,5 +1,6 @@
 //! Accounts: limits, keys, mappings, authorization, trace.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 
@@ -11,7 +12,7 @@ use super::rights::{Templates, permissions};
 use super::{Place, key_or_all, need, sharing, text, user};
 use crate::nkey::{Kind, PublicKey};
 
-pub(super) fn validate(account: &Account, subject: &PublicKey) -> Result<(), ClaimsError> {
+pub(super) fn validate(account: &Account, subject: &PublicKey) -> Result<(), Box<ClaimsError>> {
     limits(&account.limits).at("limits")?;
     sharing::imports(&account.imports, subject)?;
     sharing::exports(&account.exports)?;
@@ -49,13 +50,13 @@ pub(super) fn validate(account: &Account, subject: &PublicKey) -> Result<(), Cla
     text::tags(&account.tags)
 }
 
-pub(super) fn revocations(revocations: &BTreeMap<String, i64>, kind: Kind) -> Result<(), ClaimsError> {
+pub(super) fn revocations(revocations: &BTreeMap<String, i64>, kind: Kind) -> Result<(), Box<ClaimsError>> {
     revocations.iter().try_for_each(|(key, time)| {
         key_or_all(key, kind).and(need(*time >= 0, Rule::Time)).at(key).at("revocations")
     })
 }
 
-fn limits(limits: &AccountLimits) -> Result<(), ClaimsError> {
+fn limits(limits: &AccountLimits) -> Result<(), Box<ClaimsError>> {
     for (limit, member) in [
         (limits.subs, "subs"),
         (limits.data, "data"),
@@ -80,7 +81,7 @@ fn limits(limits: &AccountLimits) -> Result<(), ClaimsError> {
     need(!both, Rule::Tiers).at("tiered_limits")
 }
 
-fn jetstream(limits: &JetStreamLimits) -> Result<(), ClaimsError> {
+fn jetstream(limits: &JetStreamLimits) -> Result<(), Box<ClaimsError>> {
     [
         (limits.mem_storage, "mem_storage"),
         (limits.disk_storage, "disk_storage"),
@@ -94,7 +95,7 @@ fn jetstream(limits: &JetStreamLimits) -> Result<(), ClaimsError> {
     .try_for_each(|(limit, member)| need(limit >= -1, Rule::Limit).at(member))
 }
 
-fn mapping(source: &str, destinations: &[WeightedMapping]) -> Result<(), ClaimsError> {
+fn mapping(source: &str, destinations: &[WeightedMapping]) -> Result<(), Box<ClaimsError>> {
     need(valid_subject(source), Rule::Subject).at("")?;
     let mut weights: BTreeMap<&str, u32> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -112,7 +113,7 @@ fn mapping(source: &str, destinations: &[WeightedMapping]) -> Result<(), ClaimsE
     Ok(())
 }
 
-fn authorization(authorization: &Authorization) -> Result<(), ClaimsError> {
+fn authorization(authorization: &Authorization) -> Result<(), Box<ClaimsError>> {
     let accounts = &authorization.allowed_accounts;
     let users = !authorization.auth_users.is_empty();
     need(users || accounts.is_empty(), Rule::Authorization).at("allowed_accounts")?;

@@ -6,7 +6,8 @@ mod sharing;
 mod text;
 mod user;
 
-use alloc::string::ToString;
+use alloc::boxed::Box;
+use alloc::string::String;
 
 use super::operator::Operator;
 use super::{Body, Claims, ClaimsError, Rule};
@@ -22,6 +23,11 @@ pub use user::validate_user;
 /// # Errors
 /// [`ClaimsError`]
 pub fn validate(claims: &Claims) -> Result<(), ClaimsError> {
+    Ok(all(claims)?)
+}
+
+/// In a box on their way out: as each rule hands one on, the size of errors is felt.
+fn all(claims: &Claims) -> Result<(), Box<ClaimsError>> {
     super::claims::check_kinds(claims)?;
     text::name(&claims.name).at("name")?;
     for (time, member) in [(claims.expires, "exp"), (claims.issued_at, "iat"), (claims.not_before, "nbf")] {
@@ -45,7 +51,7 @@ pub fn validate(claims: &Claims) -> Result<(), ClaimsError> {
     }
 }
 
-fn validate_operator(operator: &Operator, subject: &PublicKey) -> Result<(), ClaimsError> {
+fn validate_operator(operator: &Operator, subject: &PublicKey) -> Result<(), Box<ClaimsError>> {
     for (index, key) in operator.signing_keys.iter().enumerate() {
         let twice = operator.signing_keys.iter().take(index).any(|other| other == key);
         need(!twice, Rule::DuplicateKey)
@@ -77,36 +83,44 @@ fn key_or_all(text: &str, kind: Kind) -> Result<(), Rule> {
 
 /// Names the place of a broken rule, from the inside out.
 trait Place {
-    fn at(self, member: &str) -> Result<(), ClaimsError>;
-    fn item(self, list: &str, index: usize) -> Result<(), ClaimsError>;
+    fn at(self, member: &str) -> Result<(), Box<ClaimsError>>;
+    fn item(self, list: &str, index: usize) -> Result<(), Box<ClaimsError>>;
 }
 
 impl Place for Result<(), Rule> {
-    fn at(self, member: &str) -> Result<(), ClaimsError> {
+    fn at(self, member: &str) -> Result<(), Box<ClaimsError>> {
         self.map_err(|rule| ClaimsError::member(member, rule))
     }
 
-    fn item(self, list: &str, index: usize) -> Result<(), ClaimsError> {
-        self.map_err(|rule| ClaimsError::member(alloc::format!("{list}[{index}]"), rule))
+    fn item(self, list: &str, index: usize) -> Result<(), Box<ClaimsError>> {
+        self.map_err(|rule| ClaimsError::member(&element(list, index), rule))
     }
 }
 
-impl Place for Result<(), ClaimsError> {
-    fn at(self, outer: &str) -> Result<(), ClaimsError> {
-        self.map_err(|error| match error {
-            ClaimsError::Member { member, rule } if member.is_empty() => {
-                ClaimsError::Member { member: outer.to_string(), rule }
-            }
-            ClaimsError::Member { member, rule } => {
-                ClaimsError::Member { member: alloc::format!("{outer}.{member}"), rule }
-            }
-            error => error,
-        })
+impl Place for Result<(), Box<ClaimsError>> {
+    fn at(self, outer: &str) -> Result<(), Box<ClaimsError>> {
+        self.map_err(|error| further_out(error, outer))
     }
 
-    fn item(self, list: &str, index: usize) -> Result<(), ClaimsError> {
-        if self.is_ok() { self } else { self.at(&alloc::format!("{list}[{index}]")) }
+    fn item(self, list: &str, index: usize) -> Result<(), Box<ClaimsError>> {
+        self.map_err(|error| further_out(error, &element(list, index)))
     }
+}
+
+#[cold]
+#[inline(never)]
+fn further_out(mut error: Box<ClaimsError>, outer: &str) -> Box<ClaimsError> {
+    if let ClaimsError::Member { member, .. } = &mut *error {
+        let dot = if member.is_empty() { "" } else { "." };
+        *member = [outer, dot, member].concat();
+    }
+    error
+}
+
+#[cold]
+#[inline(never)]
+fn element(list: &str, index: usize) -> String {
+    alloc::format!("{list}[{index}]")
 }
 
 #[cfg(test)]

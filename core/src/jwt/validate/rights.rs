@@ -1,5 +1,6 @@
 //! Permissions and the rights of users.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::net::IpAddr;
 
@@ -18,7 +19,7 @@ pub(super) enum Templates {
     Plain,
 }
 
-pub(super) fn validate(rights: &UserRights, templates: Templates) -> Result<(), ClaimsError> {
+pub(super) fn validate(rights: &UserRights, templates: Templates) -> Result<(), Box<ClaimsError>> {
     permissions(&rights.publish, &rights.subscribe, &rights.response, templates)?;
     for (index, network) in rights.src.iter().enumerate() {
         need(is_cidr(network), Rule::Cidr).item("src", index)?;
@@ -45,7 +46,7 @@ pub(super) fn permissions(
     subscribe: &PermissionList,
     response: &Option<ResponsePermission>,
     templates: Templates,
-) -> Result<(), ClaimsError> {
+) -> Result<(), Box<ClaimsError>> {
     for (list, member, queues) in [(publish, "pub", false), (subscribe, "sub", true)] {
         entries(&list.allow, queues, templates, "allow").at(member)?;
         entries(&list.deny, queues, templates, "deny").at(member)?;
@@ -56,7 +57,12 @@ pub(super) fn permissions(
     }
 }
 
-fn entries(list: &[String], queues: bool, templates: Templates, member: &str) -> Result<(), ClaimsError> {
+fn entries(
+    list: &[String],
+    queues: bool,
+    templates: Templates,
+    member: &str,
+) -> Result<(), Box<ClaimsError>> {
     list.iter().enumerate().try_for_each(|(index, text)| entry(text, queues, templates).item(member, index))
 }
 

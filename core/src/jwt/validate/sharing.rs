@@ -1,6 +1,7 @@
 //! Exports and imports.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 
 use super::super::sharing::{Export, Import, ResponseType, Sampling, ShareKind};
@@ -9,7 +10,7 @@ use super::super::{ClaimsError, Rule};
 use super::{Place, account, need, text};
 use crate::nkey::{Kind, PublicKey};
 
-pub(super) fn exports(exports: &[Export]) -> Result<(), ClaimsError> {
+pub(super) fn exports(exports: &[Export]) -> Result<(), Box<ClaimsError>> {
     for (index, export) in exports.iter().enumerate() {
         validate_export(export).item("exports", index)?;
         let overlaps = exports
@@ -21,7 +22,7 @@ pub(super) fn exports(exports: &[Export]) -> Result<(), ClaimsError> {
     Ok(())
 }
 
-fn validate_export(export: &Export) -> Result<(), ClaimsError> {
+fn validate_export(export: &Export) -> Result<(), Box<ClaimsError>> {
     need(valid_subject(&export.subject), Rule::Subject).at("subject")?;
     let service = export.kind == ShareKind::Service;
     for (unused, member) in [
@@ -53,7 +54,7 @@ fn validate_export(export: &Export) -> Result<(), ClaimsError> {
     text::info(&export.description, &export.info_url)
 }
 
-pub(super) fn imports(imports: &[Import], importer: &PublicKey) -> Result<(), ClaimsError> {
+pub(super) fn imports(imports: &[Import], importer: &PublicKey) -> Result<(), Box<ClaimsError>> {
     let mut streams = BTreeSet::new();
     for (index, import) in imports.iter().enumerate() {
         validate_import(import, importer).item("imports", index)?;
@@ -70,7 +71,7 @@ pub(super) fn imports(imports: &[Import], importer: &PublicKey) -> Result<(), Cl
     Ok(())
 }
 
-fn validate_import(import: &Import, importer: &PublicKey) -> Result<(), ClaimsError> {
+fn validate_import(import: &Import, importer: &PublicKey) -> Result<(), Box<ClaimsError>> {
     need(import.account != *importer, Rule::SelfImport).at("account")?;
     need(valid_subject(&import.subject), Rule::Subject).at("subject")?;
     need(import.to.is_empty() || import.local_subject.is_empty(), Rule::BothLocal).at("to")?;

@@ -1,5 +1,6 @@
 //! Names, tags, addresses, versions.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use super::super::{ClaimsError, Rule};
@@ -11,14 +12,14 @@ pub(super) fn name(name: &str) -> Result<(), Rule> {
     need(plain && name.len() <= 128, Rule::Name)
 }
 
-pub(super) fn tags(tags: &[String]) -> Result<(), ClaimsError> {
+pub(super) fn tags(tags: &[String]) -> Result<(), Box<ClaimsError>> {
     tags.iter().enumerate().try_for_each(|(index, tag)| {
         need(!tag.is_empty() && !tag.chars().any(char::is_control), Rule::Tag).item("tags", index)
     })
 }
 
 /// Description and address of an account or an export.
-pub(super) fn info(description: &str, info_url: &str) -> Result<(), ClaimsError> {
+pub(super) fn info(description: &str, info_url: &str) -> Result<(), Box<ClaimsError>> {
     need(description.len() <= 8192, Rule::TooLong).at("description")?;
     need(info_url.len() <= 8192, Rule::TooLong).at("info_url")?;
     need(info_url.is_empty() || Url::parse(info_url).is_some(), Rule::Url).at("info_url")

@@ -1,5 +1,6 @@
 //! Users, by themselves and under their account.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use super::super::account::{Account, Scope, SigningKey};
@@ -10,7 +11,7 @@ use super::super::{Claims, ClaimsError, Rule};
 use super::rights::{self, Templates};
 use super::{Place, need, text};
 
-pub(super) fn validate(user: &User) -> Result<(), ClaimsError> {
+pub(super) fn validate(user: &User) -> Result<(), Box<ClaimsError>> {
     match &user.grant {
         Grant::Scoped => need(user.issuer_account.is_some(), Rule::Scoped).at("issuer_account")?,
         Grant::Own(rights) => rights::validate(rights, Templates::Plain)?,
@@ -18,7 +19,7 @@ pub(super) fn validate(user: &User) -> Result<(), ClaimsError> {
     text::tags(&user.tags)
 }
 
-pub(super) fn validate_scope(scope: &Scope) -> Result<(), ClaimsError> {
+pub(super) fn validate_scope(scope: &Scope) -> Result<(), Box<ClaimsError>> {
     text::name(&scope.role).at("role")?;
     need(scope.description.len() <= 8192, Rule::TooLong).at("description")?;
     rights::validate(&scope.template, Templates::Expanded).at("template")?;
@@ -35,6 +36,10 @@ pub(super) fn validate_scope(scope: &Scope) -> Result<(), ClaimsError> {
 /// [`ClaimsError`]: [`Rule::Signer`], [`Rule::Scoped`], [`Rule::Bearer`], [`Rule::TemplateValue`] or
 /// [`Rule::TemplateTag`].
 pub fn validate_user(user: &Claims, account: &Claims, strict: bool) -> Result<(), ClaimsError> {
+    Ok(fits(user, account, strict)?)
+}
+
+fn fits(user: &Claims, account: &Claims, strict: bool) -> Result<(), Box<ClaimsError>> {
     let (Some(body), Some(owner)) = (user.body.as_user(), account.body.as_account()) else {
         return Err(ClaimsError::member("type", Rule::Signer));
     };
@@ -69,7 +74,7 @@ fn signer<'a>(
     account: &Claims,
     owner: &'a Account,
     strict: bool,
-) -> Result<Option<&'a Scope>, ClaimsError> {
+) -> Result<Option<&'a Scope>, Box<ClaimsError>> {
     let named = body.issuer_account;
     if user.issuer == account.subject {
         need(!strict, Rule::Signer).at("iss")?;
@@ -88,7 +93,7 @@ fn values(
     denies: bool,
     (user, body): (&Claims, &User),
     (account, owner): (&Claims, &Account),
-) -> Result<(), ClaimsError> {
+) -> Result<(), Box<ClaimsError>> {
     for variable in variables(entry).map_err(|rule| ClaimsError::member(entry, rule))? {
         match variable {
             Variable::Name => need(is_token(&user.name), Rule::TemplateValue).at("name")?,
