@@ -382,6 +382,11 @@ export class Keyring {
      */
     secret_creds(token: string, public_key: string): Uint8Array;
     /**
+     * The same for a user whose key is here, handed out at once: its creds file with token and seed inside. Whoever has
+     * it is this user.
+     */
+    secret_issue_creds(claims: Claims): Uint8Array;
+    /**
      * The seed: whoever has it is this identity.
      */
     secret_seed(public_key: string): Uint8Array;
@@ -533,6 +538,7 @@ export interface InitOutput {
     readonly keyring_new: () => number;
     readonly keyring_public_keys: (a: number) => [number, number];
     readonly keyring_secret_creds: (a: number, b: number, c: number, d: number, e: number) => [number, number, number];
+    readonly keyring_secret_issue_creds: (a: number, b: any) => [number, number, number];
     readonly keyring_secret_seed: (a: number, b: number, c: number) => [number, number, number];
     readonly keyring_sign: (a: number, b: number, c: number, d: number, e: number) => [number, number, number];
     readonly machine_handle: (a: number, b: any, c: number, d: number, e: number) => [number, number, number];

@@ -26,8 +26,8 @@ const ourSigner = keyring.generate("account", entropy());
 function ours() {
   const user = keyring.generate("user", entropy());
   const nats = { ...permissions, subs: -1, data: -1, payload: -1, issuer_account: account, type: "user", version: 2 };
-  const token = keyring.issue_token({ iat: Math.floor(Date.now() / 1000), iss: ourSigner, name: "sensor-0042", sub: user, nats });
-  const creds = new TextDecoder().decode(keyring.secret_creds(token, user));
+  const claims = { iat: Math.floor(Date.now() / 1000), iss: ourSigner, name: "sensor-0042", sub: user, nats };
+  const creds = new TextDecoder().decode(keyring.secret_issue_creds(claims));
   keyring.forget(user);
   return creds;
 }

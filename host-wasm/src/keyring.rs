@@ -90,9 +90,19 @@ impl Keyring {
         &self,
         #[wasm_bindgen(unchecked_param_type = "Claims")] claims: &JsValue,
     ) -> Result<String, Fault> {
-        let claims: Claims = from_js(claims, "claims")?;
-        let issuer = claims.issuer.to_string();
-        Ok(jwt::encode(&claims)?.sign(self.key(&issuer)?)?.as_str().to_owned())
+        Ok(self.issued(claims)?.as_str().to_owned())
+    }
+
+    /// The same for a user whose key is here, handed out at once: its creds file with token and seed inside. Whoever has
+    /// it is this user.
+    pub fn secret_issue_creds(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "Claims")] claims: &JsValue,
+    ) -> Result<Uint8Array, Fault> {
+        let token = self.issued(claims)?;
+        let key = self.keys.get(&token.claims().subject);
+        let key = key.ok_or_else(|| Fault::unknown_key(&token.claims().subject.to_string()))?;
+        Ok(Uint8Array::from(creds::format(&token, key)?.expose().as_bytes()))
     }
 
     /// The seed: whoever has it is this identity.
@@ -108,6 +118,13 @@ impl Keyring {
 }
 
 impl Keyring {
+    fn issued(&self, claims: &JsValue) -> Result<Token, Fault> {
+        let claims: Claims = from_js(claims, "claims")?;
+        let key = self.keys.get(&claims.issuer);
+        let key = key.ok_or_else(|| Fault::unknown_key(&claims.issuer.to_string()))?;
+        Ok(jwt::encode(&claims)?.sign(key)?)
+    }
+
     fn keep(&mut self, key: KeyPair) -> PublicKey {
         let public = key.public_key();
         self.keys.insert(public, key);

@@ -188,7 +188,11 @@ test("a token is issued without a registry, and read back", () => {
   assert.equal(read.broken, null);
   assert.deepEqual([read.claims.iss, read.claims.sub, read.claims.nats.pub], [issuer, user, { allow: ["a.>"] }]);
   assert.match(new TextDecoder().decode(keyring.secret_creds(token, user)), /BEGIN USER NKEY SEED/);
+  const creds = new TextDecoder().decode(keyring.secret_issue_creds(claims));
+  assert.equal(creds, new TextDecoder().decode(keyring.secret_creds(token, user)), "both ways give the same creds");
   const other = vectors.keys.find((key) => key.kind === "account").public_key;
+  assert.equal(code(() => keyring.secret_issue_creds({ ...claims, iss: other })), "key-missing");
+  assert.equal(code(() => keyring.secret_issue_creds({ ...claims, sub: vectors.creds[0].public_key })), "key-missing");
   assert.equal(code(() => keyring.issue_token({ ...claims, iss: other })), "key-missing");
   assert.equal(code(() => keyring.issue_token({ ...claims, iss: vectors.registry.operator })), "argument");
   assert.equal(code(() => keyring.issue_token({ ...claims, sub: issuer })), "argument");
