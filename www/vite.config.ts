@@ -8,7 +8,12 @@ const built = fileURLToPath(new URL("../target/wasm-pkg/web/", import.meta.url))
 
 export default defineConfig({
   plugins: [svelte()],
-  resolve: { alias: { "cim-keys-wasm": `${built}cim_keys_wasm.js` } },
+  resolve: {
+    alias: {
+      "cim-keys-wasm": `${built}cim_keys_wasm.js`,
+      "@nats-io/nkeys": fileURLToPath(new URL("src/host/no-nkeys.ts", import.meta.url)),
+    },
+  },
   define: {
     // What the page instantiates is what was built with it, or nothing.
     __WASM_SHA256__: JSON.stringify(

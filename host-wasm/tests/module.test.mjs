@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 import { differences } from "./conformance.mjs";
 
 const root = new URL("../../", import.meta.url);
@@ -53,6 +54,11 @@ test("nothing is imported but what the bindings bring", async () => {
   for (const forbidden of ["getRandomValues(", "Date.now", "Math.random", "localStorage", "indexedDB", "XMLHttpRequest", "eval("]) {
     assert.ok(!glue.includes(forbidden), forbidden);
   }
+});
+
+test("what a browser loads does not grow unseen", () => {
+  // Equal sources and one compiler give equal bytes: a larger module is a change that somebody made. Say why, then raise it.
+  assert.ok(gzipSync(module, { level: 9 }).length < 306_000, `${gzipSync(module, { level: 9 }).length} bytes`);
 });
 
 test("no folder of the machine that built it is inside", () => {

@@ -135,6 +135,18 @@ test("nothing comes from elsewhere, and injected code is refused", async ({ page
   await expect.poll(async () => (await reports(page, system)).length).toBeGreaterThan(0);
 });
 
+test("no script of the page can sign, or read a seed", async ({ page, system }) => {
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  const all = await page.evaluate(async () => {
+    const urls = performance.getEntriesByType("resource").map(({ name }) => name).filter((name) => name.endsWith(".js"));
+    return (await Promise.all(urls.map(async (url) => (await fetch(url)).text()))).join("\n");
+  });
+  // The client is in it, its signing is not.
+  expect(all).toContain("authenticator");
+  for (const word of ["crypto_sign", "secretKey", "USER NKEY SEED"]) expect(all, word).not.toContain(word);
+});
+
 test("a core that was changed on the way is not started", async ({ page, system }) => {
   await page.route("**/*.wasm", async (route) => {
     const answer = await route.fetch();
