@@ -1,6 +1,7 @@
 //! Shared test tools: real servers, proxies, the simulator.
 
 pub mod bench;
+pub mod contract;
 pub mod desk;
 pub mod identities;
 pub mod ledger;

@@ -32,18 +32,19 @@ pub(crate) struct Stored {
     at: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Batch {
     messages: Vec<(Outgoing, Origin)>,
     touched: u64,
 }
 
 /// The stream, its duplicate memory and its open batches.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Broker {
     config: StreamConfig,
     created: String,
     exists: bool,
+    server: (u32, u32, u32),
     log: Vec<Stored>,
     ids: BTreeMap<String, (u64, u64)>,
     batches: BTreeMap<String, Batch>,
@@ -57,6 +58,7 @@ impl Broker {
             config: keys_events_stream_config(namespace),
             created: String::from("2026-01-01T00:00:00.000000001Z"),
             exists,
+            server: (2, 15, 1),
             log: Vec::new(),
             ids: BTreeMap::new(),
             batches: BTreeMap::new(),
@@ -67,6 +69,26 @@ impl Broker {
     /// Somebody created the stream.
     pub(crate) fn create(&mut self) {
         self.exists = true;
+    }
+
+    /// The same stream, made at another moment: not the same one.
+    pub(crate) fn made_at(self, created: &str) -> Self {
+        Self { created: created.to_owned(), ..self }
+    }
+
+    /// The stream's settings.
+    pub(crate) fn config(&self) -> &StreamConfig {
+        &self.config
+    }
+
+    /// Somebody changes them.
+    pub(crate) fn configure(&mut self, config: StreamConfig) {
+        self.config = config;
+    }
+
+    /// The server's release is this one from now on.
+    pub(crate) fn release(&mut self, server: (u32, u32, u32)) {
+        self.server = server;
     }
 
     /// Whether the stream exists.
@@ -96,7 +118,7 @@ impl Broker {
             config: self.config.clone(),
             first: 1,
             last: self.last(),
-            server: Some((2, 15, 1)),
+            server: Some(self.server),
         }
     }
 

@@ -31,6 +31,9 @@ impl World {
         if input == Input::Tick {
             self.hosts[host].dirty = false;
         }
+        if input == Input::Disconnected {
+            self.hosts[host].link.broken = false;
+        }
         let now = self.now;
         let outputs = self.hosts[host].handle(now, input);
         let asks =
@@ -72,6 +75,12 @@ impl World {
         match output {
             Output::ReadFrom { after, limit } => {
                 self.hosts[host].waits = Await::Read(ticket);
+                if self.hosts[host].link.broken {
+                    // The machine must know: behind a new connection it looks at the message at `head` again.
+                    let input = Box::new(Input::Disconnected);
+                    self.after(0, Action::Answer { host, life, ticket, input });
+                    return Ok(false);
+                }
                 self.time_out(host, ticket);
                 self.after(
                     0,
@@ -123,6 +132,7 @@ impl World {
             Output::Drop => {
                 self.hosts[host].link.queue.clear();
                 self.cut(host, "dropped");
+                self.hosts[host].link.broken = false;
             }
             Output::Wait { millis } => {
                 self.hosts[host].waits = Await::Pause(ticket);

@@ -26,6 +26,21 @@ impl Trouble {
         now < self.down
     }
 
+    /// The server goes, or comes back.
+    pub(super) fn set_down(&mut self, down: bool) {
+        self.down = if down { u64::MAX } else { 0 };
+    }
+
+    /// The store of a host fails, or works again.
+    pub(super) fn set_store(&mut self, host: usize, fails: bool) {
+        self.store.insert(host, if fails { u64::MAX } else { 0 });
+    }
+
+    /// The server refuses the creds of a host from now on, or takes them.
+    pub(super) fn set_refused(&mut self, host: usize, refused: bool) {
+        self.denied.insert(host, (if refused { u64::MAX } else { 0 }, true));
+    }
+
     /// The server stands still until then.
     pub(super) fn stands_still(&self, now: u64) -> Option<u64> {
         (now < self.frozen).then_some(self.frozen)

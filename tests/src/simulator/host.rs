@@ -121,6 +121,7 @@ impl Host {
         self.life += 1;
         self.waits = Await::Nothing;
         self.link.queue.clear();
+        self.link.broken = false;
     }
 
     /// Time and randomness for the machine. Each process counts its own milliseconds.

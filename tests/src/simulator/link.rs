@@ -23,6 +23,8 @@ pub(crate) struct Link {
     pub(crate) connection: u64,
     /// Whether it is connected.
     pub(crate) connected: bool,
+    /// Whether it broke without the machine having dropped it or heard of it.
+    pub(crate) broken: bool,
     /// Messages that wait for a connection.
     pub(crate) queue: VecDeque<(Outgoing, Option<u64>)>,
     /// Frames on the wire of this connection, oldest first.
@@ -35,6 +37,7 @@ impl Link {
     /// The connection is gone. What is queued stays queued. Returns the frames that were on the wire.
     pub(crate) fn cut(&mut self) -> Vec<u64> {
         self.connection += 1;
+        self.broken |= self.connected;
         self.connected = false;
         self.last_arrival = 0;
         self.flying.drain(..).collect()

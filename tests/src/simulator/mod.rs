@@ -22,6 +22,8 @@ mod link;
 mod range;
 mod rng;
 mod scenario;
+mod script;
+mod scripted;
 mod store;
 mod trace;
 mod workload;
@@ -30,6 +32,7 @@ mod world;
 pub use invariants::Broken;
 pub use range::{Summary, find, run_range, shrink};
 pub use scenario::{Fault, Scenario};
+pub use scripted::Scripted;
 
 /// What came of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]

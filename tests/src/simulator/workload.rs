@@ -112,6 +112,33 @@ pub(crate) fn wish(registry: &Registry, keys: &Keyring, now: i64, rng: &mut Rng)
     }
 }
 
+/// A user of the account of this name, if it is there and a key that may sign for it is at hand.
+pub(crate) fn user(registry: &Registry, keys: &Keyring, account_name: &str, name: &str) -> Option<Wish> {
+    let view = view(registry);
+    let mut accounts = view.values().filter_map(account);
+    let account = accounts.find(|account| account.token.claims().name == account_name)?;
+    let listed = account.token.claims().body.as_account()?.signing_keys.iter();
+    let mut plain = listed.filter(|(key, role)| **role == SigningKey::Plain && keys.has(key));
+    let command = Command::CreateUser {
+        account: account.key,
+        name: name.to_owned(),
+        rights: Some(UserRights::default()),
+        expires: 0,
+        tags: Vec::new(),
+        credentials: true,
+    };
+    Some(Wish { command, authority: *plain.next()?.0 })
+}
+
+/// An account of this name.
+pub(crate) fn account_named(registry: &Registry, keys: &Keyring, name: &str) -> Option<Wish> {
+    let authority = operator_keys(&view(registry), keys).first().copied()?;
+    Some(Wish {
+        command: Command::CreateAccount { name: name.to_owned(), limits: AccountLimits::default() },
+        authority,
+    })
+}
+
 fn create_account(authority: PublicKey, rng: &mut Rng) -> Option<Wish> {
     let name = (*rng.pick(&ACCOUNTS)?).to_owned();
     Some(Wish { command: Command::CreateAccount { name, limits: AccountLimits::default() }, authority })

@@ -6,6 +6,7 @@ use super::invariants::{self, Auditor, Broken};
 use super::link::Frame;
 use super::rng::Rng;
 use super::scenario::{Fault, Scenario};
+use super::script::{Script, Turn};
 use super::trace::Trace;
 use super::{Outcome, faults::Trouble};
 use cim_keys_core::sync::{Failure, Input, Read, Reply, Status, StreamInfo};
@@ -74,6 +75,7 @@ pub(super) struct World {
     pub(super) auditor: Auditor,
     pub(super) trace: Trace,
     pub(super) trouble: Trouble,
+    pub(super) script: Script,
     pub(super) net: Rng,
     pub(super) dice: Rng,
     pub(super) steps: u64,
@@ -89,17 +91,25 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(scenario: Scenario, keep_trace: bool) -> Result<Self, Broken> {
+        let mut world = Self::idle(scenario, keep_trace)?;
+        world.plan();
+        Ok(world)
+    }
+
+    /// The same with nothing on the agenda.
+    pub(super) fn idle(scenario: Scenario, keep_trace: bool) -> Result<Self, Broken> {
         let seed = scenario.seed;
         let founder = Host::found(seed).map_err(|e| Broken::new("founding", e.to_string()))?;
         let id = founder.store.registry().id().clone();
         let broker = Broker::new(&id.namespace, scenario.window, !scenario.has(Fault::NoStream));
-        let mut world = Self {
+        Ok(Self {
             now: 0,
             hosts: vec![founder],
             broker,
             auditor: Auditor::new(id),
             trace: Trace::new(keep_trace),
             trouble: Trouble::default(),
+            script: Script::default(),
             net: Rng::new(seed, "network"),
             dice: Rng::new(seed, "trouble"),
             steps: 0,
@@ -111,9 +121,7 @@ impl World {
             crashable: 0,
             commands: 0,
             scenario,
-        };
-        world.plan();
-        Ok(world)
+        })
     }
 
     /// Puts everything that does not follow from something else onto the agenda.
@@ -194,14 +202,7 @@ impl World {
 
     fn live(&mut self) -> Result<(), Broken> {
         let limit = self.scenario.calm_at + DRAIN + self.scenario.window;
-        while let Some(((when, _), action)) = self.agenda.pop_first() {
-            self.now = when;
-            self.steps += 1;
-            if self.steps > STEPS {
-                return Err(Broken::new("I8 bounded", format!("more than {STEPS} steps")));
-            }
-            self.act(action)?;
-            self.auditor.follow(&self.broker)?;
+        while self.step()? {
             if self.trouble.calm && self.is_drained() {
                 return self.judge();
             }
@@ -215,6 +216,19 @@ impl World {
             }
         }
         Err(Broken::new("I8 drained", "nothing happens any more"))
+    }
+
+    /// One thing happens. False where there is nothing left to happen.
+    pub(super) fn step(&mut self) -> Result<bool, Broken> {
+        let Some(((when, _), action)) = self.agenda.pop_first() else { return Ok(false) };
+        self.now = when;
+        self.steps += 1;
+        if self.steps > STEPS {
+            return Err(Broken::new("I8 bounded", format!("more than {STEPS} steps")));
+        }
+        self.act(action)?;
+        self.auditor.follow(&self.broker)?;
+        Ok(true)
     }
 
     fn act(&mut self, action: Action) -> Result<(), Broken> {
@@ -307,7 +321,7 @@ impl World {
     }
 
     /// Lets the machine look, where it may be disturbed.
-    fn poll(&mut self, host: usize) -> Result<(), Broken> {
+    pub(super) fn poll(&mut self, host: usize) -> Result<(), Broken> {
         if self.hosts[host].machine.is_some() && self.hosts[host].waits == Await::Nothing {
             self.hosts[host].dirty = false;
             return self.feed(host, Input::Tick);
@@ -337,8 +351,19 @@ impl World {
         if self.trouble.is_down(self.now) {
             return;
         }
+        let turn = self.script.turn(&frame);
+        match turn {
+            Turn::Pass | Turn::Silence | Turn::CutAfter | Turn::Die => {}
+            Turn::CutBefore => return self.sever(host, "cut by the script", 0),
+            Turn::Hold => {
+                self.script.keep(frame);
+                return;
+            }
+        }
         let reply = if let Some(refusal) = self.trouble.refuses(host, self.now, &frame.message.subject) {
             Some(refusal)
+        } else if self.script.is_reader(host) {
+            Some(Reply::Permission { subject: frame.message.subject.clone() })
         } else if self.trouble.has_no_leader(self.now) {
             Some(Reply::NoResponders)
         } else if self.trouble.disk_is_full(self.now) {
@@ -347,7 +372,13 @@ impl World {
             self.broker.publish(&frame.message, Origin::Host(host), self.now)
         };
         let Some((reply, ticket)) = reply.zip(frame.ticket) else { return };
-        let lost = self.scenario.has(Fault::AckLost) && !self.trouble.calm && self.net.chance(250);
+        match turn {
+            Turn::CutAfter => return self.sever(host, "cut by the script", 0),
+            Turn::Die => return self.end(host, "by the script"),
+            Turn::Pass | Turn::Silence | Turn::CutBefore | Turn::Hold => {}
+        }
+        let unlucky = self.scenario.has(Fault::AckLost) && !self.trouble.calm && self.net.chance(250);
+        let lost = unlucky || turn == Turn::Silence;
         let fate = if lost { "lost" } else { "sent" };
         self.trace.line(self.now, "server", format_args!("answers host {host}: {reply:?} ({fate})"));
         if !lost && frame.connection == self.hosts[host].link.connection {
@@ -429,8 +460,14 @@ impl World {
 
     /// A connection breaks: a part of what was on the wire still arrives.
     pub(super) fn cut(&mut self, host: usize, why: &str) {
+        let flying = self.hosts[host].link.flying.len() as u64;
+        let arrive = self.net.below(flying + 1);
+        self.sever(host, why, arrive);
+    }
+
+    /// A connection breaks: so many of the frames that were on the wire still arrive.
+    pub(super) fn sever(&mut self, host: usize, why: &str, arrive: u64) {
         let flying = self.hosts[host].link.cut();
-        let arrive = self.net.below(flying.len() as u64 + 1);
         for number in flying.iter().skip(usize::try_from(arrive).unwrap_or(0)) {
             self.flights.remove(number);
         }
@@ -483,15 +520,35 @@ impl World {
         }
     }
 
+    /// Puts a frame that was held back before the server again.
+    pub(super) fn deliver(&mut self, frame: Frame) {
+        let number = self.ticket();
+        self.flights.insert(number, frame);
+        self.after(0, Action::Arrive { frame: number });
+    }
+
+    /// A process is gone, and nobody starts it again.
+    pub(super) fn end(&mut self, host: usize, why: &str) {
+        self.trace.line(self.now, &format!("host {host}"), format_args!("ends: {why}"));
+        self.hosts[host].die();
+        self.sever(host, "process gone", 0);
+    }
+
+    /// One more host: a copy of store and keys of the first one as they are now. Its process is not started.
+    pub(super) fn join(&mut self) -> usize {
+        let (number, founder) = (self.hosts.len(), &self.hosts[0]);
+        let host = Host::new(self.scenario.seed, number, founder.store.clone(), founder.keys.clone());
+        self.hosts.push(host);
+        self.vain.push(0);
+        number
+    }
+
     /// A second host: a copy of store and keys as they are now.
     fn copy(&mut self) {
         if self.hosts.len() > 1 {
             return;
         }
-        let founder = &self.hosts[0];
-        let second = Host::new(self.scenario.seed, 1, founder.store.clone(), founder.keys.clone());
-        self.hosts.push(second);
-        self.vain.push(0);
+        self.join();
         self.trace.line(self.now, "host 1", format_args!("made as a copy of host 0"));
         self.after(1, Action::Start { host: 1 });
         self.after(500, Action::Tail { host: 1 });
