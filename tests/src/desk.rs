@@ -3,7 +3,7 @@
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cim_keys::ambient::{Ambient, Fixed};
@@ -37,11 +37,11 @@ pub const SHORT: Duration = Duration::from_millis(150);
 ///
 /// Commands and publishing use the store through a connection each, as two processes would.
 pub struct Desk {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     host: Host,
     publisher: Host,
     app: PublicKey,
-    commands: Mutex<Vec<Uuid>>,
+    commands: Arc<Mutex<Vec<Uuid>>>,
 }
 
 /// What a run of the pump came to.
@@ -94,9 +94,9 @@ impl Desk {
         let founding = Founding { name: "TEST".into(), namespace, escrow: Vec::new() };
         let founded = host.create_operator(&founding).expect("a registry is founded");
         let account = host.create_account("APP", AccountLimits::default()).expect("an account is created");
-        let commands = Mutex::new(vec![founded.command_id, account.command_id]);
+        let commands = Arc::new(Mutex::new(vec![founded.command_id, account.command_id]));
         let publisher = open(folder.path(), "one", Ambient::system());
-        Desk { folder, host, publisher, app: account.keys[0], commands }
+        Desk { folder: Arc::new(folder), host, publisher, app: account.keys[0], commands }
     }
 
     /// Another host of the same registry: store and identity as they are now, copied to a folder of its own.
@@ -127,7 +127,28 @@ impl Desk {
         }
         let host = open(folder.path(), "two", ambient);
         let publisher = open(folder.path(), "two", Ambient::system());
-        Desk { folder, host, publisher, app: self.app, commands: Mutex::new(self.commands()) }
+        let commands = Arc::new(Mutex::new(self.commands()));
+        Desk { folder: Arc::new(folder), host, publisher, app: self.app, commands }
+    }
+
+    /// The same host as another process sees it: the same files, opened once more.
+    ///
+    /// # Panics
+    /// When they cannot be opened.
+    #[must_use]
+    pub fn beside(&self) -> Desk {
+        let open = || open(self.folder.path(), "one", Ambient::system());
+        let (folder, commands) = (Arc::clone(&self.folder), Arc::clone(&self.commands));
+        Desk { folder, host: open(), publisher: open(), app: self.app, commands }
+    }
+
+    /// A target as [`role`](Desk::role) gives it whose creds ended an hour ago.
+    ///
+    /// # Panics
+    /// When the role's key is not there.
+    pub fn ended(&self, role: PipelineRole, url: &str) -> Target {
+        let then = self.host.ambient().now().millis() - 3_600_000 - role::LIFETIME * 1000;
+        self.twin_with(Ambient::new(Box::new(Fixed::new(then, 1, 1)))).role(role, url)
     }
 
     /// The host.
@@ -156,6 +177,20 @@ impl Desk {
     /// When the role's key is not there.
     pub fn role(&self, role: PipelineRole, url: &str) -> Target {
         role::target(&self.host, role, &Target::open(url)).expect("a user of the role")
+    }
+
+    /// Makes every write of the sync machine fail from now on, or work again.
+    ///
+    /// # Panics
+    /// When the file cannot be opened.
+    pub fn refuse_writes(&self, refuse: bool) {
+        let file = rusqlite::Connection::open(self.store().path()).expect("the store's file");
+        let text = if refuse {
+            "CREATE TRIGGER no_room BEFORE UPDATE OF head ON state BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        } else {
+            "DROP TRIGGER no_room"
+        };
+        file.execute_batch(text).expect("a trigger");
     }
 
     /// Which registry.
@@ -261,11 +296,25 @@ impl Desk {
     /// When the store fails or another run has it.
     pub fn sync_for(&self, target: &Target, settings: Option<StreamConfig>, patience: Duration) -> Run {
         let _lock = Lock::take(self.store().path()).expect("nobody else syncs this store");
+        self.drain(target, settings, patience, std::future::pending())
+    }
+
+    /// The same for a caller that has the lock, until it is told to stop.
+    ///
+    /// # Panics
+    /// When the store fails.
+    pub fn drain(
+        &self,
+        target: &Target,
+        settings: Option<StreamConfig>,
+        patience: Duration,
+        stop: impl Future<Output = ()>,
+    ) -> Run {
         let mut pump = Pump::new(&self.publisher, target.clone());
         if let Some(settings) = settings {
             pump = pump.expecting(settings);
         }
-        let end = block_on(pump.drain(patience, std::future::pending(), |_| {})).expect("a store that works");
+        let end = block_on(pump.drain(patience, stop, |_| {})).expect("a store that works");
         Run { end, summary: pump.summary().clone() }
     }
 

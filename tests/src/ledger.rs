@@ -72,15 +72,7 @@ impl Ledger {
     /// # Panics
     /// See [`read`](Ledger::read); when the target has no creds.
     pub fn read_as(target: &Target, server: &NatsServer, api_prefix: &str) -> Ledger {
-        let Access::Creds { token, key } = &*target.access else { panic!("no creds: {target:?}") };
-        let mut client = Client::connect_with(server.address(), |info| {
-            let nonce = info["nonce"].as_str().unwrap_or_default();
-            let signature = key.sign(nonce.as_bytes()).expect("a signature");
-            json!({ "jwt": token.as_str(), "sig": signature.to_string() })
-        })
-        .expect("a connection");
-        client.set_inbox_prefix(target.inbox_prefix.as_deref().unwrap_or("_INBOX"));
-        Ledger::read(&mut client, api_prefix)
+        Ledger::read(&mut connect_as(target, server), api_prefix)
     }
 
     /// Sequence of the last message.
@@ -217,6 +209,22 @@ impl Ledger {
             assert_eq!(pending, facts, "nothing is pending, and yet the overlay says something");
         }
     }
+}
+
+/// A connection as the user of a target, to a server in operator mode.
+///
+/// # Panics
+/// When the target has no creds, or the server refuses them.
+pub fn connect_as(target: &Target, server: &NatsServer) -> Client {
+    let Access::Creds { token, key } = &*target.access else { panic!("no creds: {target:?}") };
+    let mut client = Client::connect_with(server.address(), |info| {
+        let nonce = info["nonce"].as_str().unwrap_or_default();
+        let signature = key.sign(nonce.as_bytes()).expect("a signature");
+        json!({ "jwt": token.as_str(), "sig": signature.to_string() })
+    })
+    .expect("a connection");
+    client.set_inbox_prefix(target.inbox_prefix.as_deref().unwrap_or("_INBOX"));
+    client
 }
 
 /// Subject, the seven headers (which a client writes in any order) and payload: what an envelope is.

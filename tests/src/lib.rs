@@ -13,6 +13,7 @@ pub mod sandbox;
 pub mod server;
 pub mod simulator;
 pub mod site;
+pub mod stage;
 pub mod streams;
 pub mod tools;
 pub mod wait;

@@ -31,6 +31,7 @@ pub enum Cut {
 enum Deed {
     EatAnswer,
     Cut(Cut),
+    Hold,
 }
 
 type Matcher = Box<dyn Fn(&str) -> bool + Send>;
@@ -44,6 +45,16 @@ struct Armed {
     count: Arc<AtomicUsize>,
     /// Answers that shall not reach the client, by their inbox.
     inboxes: BTreeSet<String>,
+    /// What is held back goes on.
+    free: Arc<AtomicBool>,
+}
+
+/// What a publish meets.
+enum Met {
+    /// A cut, and who counts it.
+    Cut(Cut, Arc<AtomicUsize>),
+    /// Somebody who holds it back until this says that it may go on.
+    Hold(Arc<AtomicBool>),
 }
 
 struct Connection {
@@ -139,6 +150,12 @@ impl Proxy {
         self.arm(Deed::Cut(place), count, Box::new(matches))
     }
 
+    /// Holds the next `count` publishes whose subject matches back, and with each everything that its client says behind it,
+    /// until the fault [lets it go](Fault::let_go).
+    pub fn hold(&self, count: usize, matches: impl Fn(&str) -> bool + Send + 'static) -> Fault {
+        self.arm(Deed::Hold, count, Box::new(matches))
+    }
+
     /// Everything read from now on arrives this much later, each way. The order is kept, the rate is not limited.
     pub fn delay(&self, each_way: Duration) {
         self.shared.state().delay = each_way;
@@ -169,6 +186,7 @@ impl Proxy {
 
     fn arm(&self, deed: Deed, count: usize, matches: Matcher) -> Fault {
         let (met, hits) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let free = Arc::new(AtomicBool::new(false));
         let armed = Armed {
             deed,
             left: count,
@@ -176,9 +194,10 @@ impl Proxy {
             met: Arc::clone(&met),
             count: Arc::clone(&hits),
             inboxes: BTreeSet::new(),
+            free: Arc::clone(&free),
         };
         self.shared.state().faults.push(armed);
-        Fault { met, hits, shared: Arc::clone(&self.shared) }
+        Fault { met, hits, free, shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -195,6 +214,7 @@ impl Drop for Proxy {
 pub struct Fault {
     met: Arc<AtomicUsize>,
     hits: Arc<AtomicUsize>,
+    free: Arc<AtomicBool>,
     shared: Arc<Shared>,
 }
 
@@ -218,6 +238,11 @@ impl Fault {
         wait::until(&format!("a fault of the proxy happens {count} times"), || {
             (self.happened() >= count).then_some(())
         });
+    }
+
+    /// Lets everything that it holds back go on, now and later.
+    pub fn let_go(&self) {
+        self.free.store(true, Ordering::SeqCst);
     }
 
     /// Takes it back, as far as it has not happened.
@@ -270,9 +295,15 @@ fn read_client(shared: &Shared, client: TcpStream, to_server: &Sender<Order>) {
     while let Ok(Some((mut bytes, frame))) = read_frame(&mut from) {
         let mut state = shared.state();
         let due = Instant::now() + state.delay;
-        let order = match publish_fault(&mut state, &frame) {
+        let met = publish_fault(&mut state, &frame);
+        drop(state);
+        let order = match met {
             None => Order::Write(due, bytes),
-            Some((place, count)) => {
+            Some(Met::Hold(free)) => {
+                wait::until("a publish is let go", || free.load(Ordering::SeqCst).then_some(()));
+                Order::Write(Instant::now(), bytes)
+            }
+            Some(Met::Cut(place, count)) => {
                 match place {
                     Cut::Before => bytes.clear(),
                     Cut::Inside => bytes.truncate(bytes.len() / 2),
@@ -281,7 +312,6 @@ fn read_client(shared: &Shared, client: TcpStream, to_server: &Sender<Order>) {
                 Order::Part(due, bytes, count)
             }
         };
-        drop(state);
         let last = matches!(order, Order::Part(..));
         if to_server.send(order).is_err() || last {
             return;
@@ -289,8 +319,8 @@ fn read_client(shared: &Shared, client: TcpStream, to_server: &Sender<Order>) {
     }
 }
 
-/// The cut that this frame meets, if any; notes the inbox whose answer shall be eaten.
-fn publish_fault(state: &mut State, frame: &Frame) -> Option<(Cut, Arc<AtomicUsize>)> {
+/// What this frame meets, if anything; notes the inbox whose answer shall be eaten.
+fn publish_fault(state: &mut State, frame: &Frame) -> Option<Met> {
     let Frame::Publish { subject, reply } = frame else { return None };
     for armed in state.faults.iter_mut().filter(|armed| armed.left > 0) {
         let inbox = reply.clone();
@@ -301,7 +331,8 @@ fn publish_fault(state: &mut State, frame: &Frame) -> Option<(Cut, Arc<AtomicUsi
         armed.met.fetch_add(1, Ordering::SeqCst);
         match armed.deed {
             Deed::EatAnswer => armed.inboxes.extend(inbox),
-            Deed::Cut(place) => return Some((place, Arc::clone(&armed.count))),
+            Deed::Cut(place) => return Some(Met::Cut(place, Arc::clone(&armed.count))),
+            Deed::Hold => return Some(Met::Hold(Arc::clone(&armed.free))),
         }
         return None;
     }

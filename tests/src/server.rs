@@ -140,6 +140,15 @@ impl NatsServer {
         self.launch();
     }
 
+    /// Starts it again as another release, on the same port and store.
+    ///
+    /// # Panics
+    /// When it does not get ready, with the end of its log.
+    pub fn replace(&mut self, version: Version) {
+        self.setup.version = version;
+        self.restart();
+    }
+
     /// Makes it read its configuration again (SIGHUP). The server does so later: wait for the effect.
     pub fn reload(&self) {
         self.write_configuration();
@@ -243,7 +252,7 @@ impl NatsServer {
 
 /// A port that nobody listens on, below those that systems give to outgoing connections: a port of that kind (`-p -1`
 /// gives one) may be taken by any client while the server is down, and the restart on the same port then fails.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     wait::until("a free port", || {
         let draw = RandomState::new().build_hasher().finish();
         let port = u16::try_from(10_000 + draw % 20_000).ok()?;

@@ -7,6 +7,7 @@
 //! in the browser). None may leave a step or a scenario out.
 
 pub mod judge;
+pub mod native;
 mod play;
 mod scenario;
 mod spoil;

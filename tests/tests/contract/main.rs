@@ -2,4 +2,5 @@
 //! scenarios in `www/tests/contract.spec.ts`.
 
 mod list;
+mod native;
 mod simulated;
