@@ -26,6 +26,7 @@ export interface Target {
 export class Link {
   readonly #core: Core;
   readonly #connection: NatsConnection;
+  readonly #socket: WebSocket;
   readonly #endpoints: Endpoints;
   /** Subjects that the server has denied since the connection began. */
   readonly #denied: string[] = [];
@@ -34,9 +35,10 @@ export class Link {
   #refused: string | undefined;
   #closed = false;
 
-  private constructor(core: Core, connection: NatsConnection, endpoints: Endpoints) {
+  private constructor(core: Core, connection: NatsConnection, socket: WebSocket, endpoints: Endpoints) {
     this.#core = core;
     this.#connection = connection;
+    this.#socket = socket;
     this.#endpoints = endpoints;
     void this.#watch();
     void connection.closed().then((error) => {
@@ -52,9 +54,12 @@ export class Link {
       throw new HostError("creds-expired", `These creds ended ${new Date(claims.exp * 1000).toLocaleString()}: ask for new ones (cim-keys access renew --role browser) and choose that file.`);
     }
     const endpoints = core.endpoints(registry, target.apiPrefix, target.user.public_key);
+    let socket: WebSocket | undefined;
     try {
+      const opened = (socket = new WebSocket(target.url));
       const connection = await wsconnect({
         servers: target.url,
+        wsFactory: () => Promise.resolve({ socket: opened, encrypted: opened.url.startsWith("wss:") }),
         authenticator: (nonce) => ({
           jwt: target.user.token,
           nkey: "",
@@ -68,8 +73,9 @@ export class Link {
         ignoreClusterUpdates: true,
         name: "cim-keys page",
       });
-      return new Link(core, connection, endpoints);
+      return new Link(core, connection, opened, endpoints);
     } catch (error) {
+      socket?.close();
       if (error instanceof Error && isRefusal(error)) throw new HostError("authorization", error.message);
       throw new HostError("unreachable", `The server ${target.url} cannot be reached: see that it runs, and that this page may use it.`);
     }
@@ -83,10 +89,14 @@ export class Link {
     return this.#connection.info?.version ?? "";
   }
 
-  /** Nothing that was queued is sent any more. */
-  async drop(): Promise<void> {
+  /**
+   * Nothing that is queued here is sent any more. A server that has stopped answering is not waited for: it would not take
+   * part in closing either, and the client would hold its end open until everything is sent.
+   */
+  drop(): void {
     this.#closed = true;
-    await this.#connection.close();
+    this.#socket.close();
+    void this.#connection.close();
   }
 
   /** Calls back whenever a message is stored, until the connection ends. */
@@ -234,7 +244,7 @@ export class Link {
       } else if (isRefusal(error)) {
         // What such a server still takes is not known: the session is over.
         this.#refused = error.message;
-        void this.drop();
+        this.drop();
       }
     }
   }

@@ -52,10 +52,10 @@ export class Pump {
   }
 
   /** Goes on with these creds, in place of those before. */
-  async use(target: Target): Promise<void> {
+  use(target: Target): void {
     this.#target = target;
     this.#trouble = undefined;
-    await this.#link?.drop();
+    this.#link?.drop();
     this.#rouse();
   }
 
@@ -66,10 +66,10 @@ export class Pump {
     this.#rouse();
   }
 
-  async stop(): Promise<void> {
+  stop(): void {
     this.#ended.abort();
     this.#changed.close();
-    await this.#link?.drop();
+    this.#link?.drop();
     this.#rouse();
   }
 
@@ -130,7 +130,7 @@ export class Pump {
     if (output === "drop") {
       const link = this.#link;
       this.#link = undefined;
-      await link?.drop();
+      link?.drop();
       return undefined;
     }
     if ("read_from" in output) return this.#read(output.read_from);

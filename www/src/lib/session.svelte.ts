@@ -69,7 +69,7 @@ export class Session {
     if (this.#brought !== undefined && this.#brought !== user.public_key) host.keyring.forget(this.#brought);
     this.#brought = user.public_key;
     this.credsName = fileName;
-    await this.#pump?.use({ url: this.config?.websocket_url ?? "", apiPrefix: this.config?.api_prefix ?? "", user: { ...user, token } });
+    this.#pump?.use({ url: this.config?.websocket_url ?? "", apiPrefix: this.config?.api_prefix ?? "", user: { ...user, token } });
   }
 
   /** Takes an account's signing key in. */
