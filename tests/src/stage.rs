@@ -148,6 +148,8 @@ impl Stage {
         match order {
             ServerOrder::Stop => drop(self.server.stop()),
             ServerOrder::Start | ServerOrder::Restart => self.server.restart(),
+            ServerOrder::Freeze => self.server.freeze(),
+            ServerOrder::Thaw => self.server.thaw(),
             ServerOrder::Upgrade => {
                 self.server.replace(Version::Newest);
                 self.configure("UPDATE", streams::to_json(&keys_events_stream_config(&Namespace::default())));

@@ -186,8 +186,10 @@ fn browser(bench: &mut Bench) -> Result<String, String> {
     let chromium = page::chromium()?;
     build("cim-keys")?;
     build("converse")?;
+    build("stage")?;
     let mut variables = bench.servers.clone();
     variables.push(("CONVERSE_BIN", sh::built("converse")?.get_program().into()));
+    variables.push(("STAGE_BIN", sh::built("stage")?.get_program().into()));
     variables.push(("CIM_KEYS_BIN", sh::built("cim-keys")?.get_program().into()));
     variables.push(("CHROMIUM", chromium));
     page::script("test:e2e", &variables).map(|()| String::new())

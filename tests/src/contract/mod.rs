@@ -9,6 +9,7 @@
 pub mod judge;
 pub mod native;
 mod play;
+pub mod remote;
 mod scenario;
 mod spoil;
 

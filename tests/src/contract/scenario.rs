@@ -149,7 +149,7 @@ pub enum Disk {
     Fails,
 }
 
-/// What happens to the server. Connections end with it.
+/// What happens to the server. Connections end with it, unless it only stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServerOrder {
@@ -159,6 +159,10 @@ pub enum ServerOrder {
     Start,
     /// Both.
     Restart,
+    /// It stands still: connections stay, and nothing is answered.
+    Freeze,
+    /// It moves on.
+    Thaw,
     /// It comes back as the newest release, and the stream gets the setting that the old one did not know.
     Upgrade,
 }

@@ -6,6 +6,9 @@ use super::world::{Action, World};
 use cim_keys_core::sync::Reply;
 use std::collections::BTreeMap;
 
+/// How often what waits for a server that stands still looks whether it moves.
+const STILL: u64 = 50;
+
 /// What is wrong, and until when.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
@@ -13,6 +16,8 @@ pub(super) struct Trouble {
     pub(super) calm: bool,
     down: u64,
     frozen: u64,
+    /// Until somebody says otherwise.
+    still: bool,
     leaderless: u64,
     full: u64,
     denied: BTreeMap<usize, (u64, bool)>,
@@ -43,7 +48,15 @@ impl Trouble {
 
     /// The server stands still until then.
     pub(super) fn stands_still(&self, now: u64) -> Option<u64> {
+        if self.still {
+            return Some(now + STILL);
+        }
         (now < self.frozen).then_some(self.frozen)
+    }
+
+    /// The server stands still, or moves on.
+    pub(super) fn set_still(&mut self, still: bool) {
+        self.still = still;
     }
 
     /// Nobody leads the stream.

@@ -293,11 +293,15 @@ impl Driver for Scripted {
     }
 
     fn server(&mut self, order: ServerOrder) -> Result<(), String> {
+        if matches!(order, ServerOrder::Freeze | ServerOrder::Thaw) {
+            self.world.trouble.set_still(order == ServerOrder::Freeze);
+            return Ok(());
+        }
         self.end_connections();
         self.world.trouble.set_down(order == ServerOrder::Stop);
         let now = self.world.now;
         match order {
-            ServerOrder::Stop => {}
+            ServerOrder::Stop | ServerOrder::Freeze | ServerOrder::Thaw => {}
             ServerOrder::Start | ServerOrder::Restart => self.world.broker.restart(now, 1000),
             ServerOrder::Upgrade => {
                 self.world.broker.restart(now, 1000);

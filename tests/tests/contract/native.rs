@@ -42,6 +42,7 @@ scenarios! {
     server_restarts "server-restarts",
     server_restarts_with_a_publish_on_its_way "server-restarts-with-a-publish-on-its-way",
     server_away_and_back "server-away-and-back",
+    server_stands_still "server-stands-still",
     killed_between_publish_and_acknowledgement "killed-between-publish-and-acknowledgement",
     killed_in_a_batch "killed-in-a-batch",
     killed_between_commit_and_connection "killed-between-commit-and-connection",
