@@ -107,6 +107,8 @@ pub trait Driver {
     fn together(&mut self, users: &Users) -> Result<Vec<Made>, String>;
     /// A host gets creds, in place of those before.
     fn connect(&mut self, host: &str, entrance: Entrance) -> Result<(), String>;
+    /// The user that a host has come in as is revoked, and every server knows.
+    fn revoke(&mut self, host: &str) -> Result<(), String>;
     /// A host gives connection and creds up.
     fn disconnect(&mut self, host: &str) -> Result<(), String>;
     /// Something happens to the next append of a host.

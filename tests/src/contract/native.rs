@@ -183,12 +183,16 @@ impl Driver for Native {
 
     fn connect(&mut self, host: &str, entrance: Entrance) -> Result<(), String> {
         let url = self.player(host)?.proxy.url();
-        let target = self.stage.target(entrance, PipelineRole::Host, &url);
+        let target = self.stage.target(host, entrance, PipelineRole::Host, &url);
         let player = self.player(host)?;
         player.leave();
         player.target = Some(target);
         player.lock = Lock::take(player.desk.store().path()).ok();
         Ok(())
+    }
+
+    fn revoke(&mut self, host: &str) -> Result<(), String> {
+        self.stage.revoke(host)
     }
 
     fn disconnect(&mut self, host: &str) -> Result<(), String> {

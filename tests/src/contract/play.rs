@@ -30,6 +30,7 @@ fn perform(step: &Step, driver: &mut impl Driver, cast: &mut Cast) -> Result<(),
                 driver.connect(host, *entrance)?;
             }
         }
+        Step::Revoke(hosts) => hosts.iter().try_for_each(|host| driver.revoke(host))?,
         Step::Disconnect(hosts) => {
             for host in hosts {
                 driver.disconnect(host)?;

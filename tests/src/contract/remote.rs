@@ -61,7 +61,7 @@ impl<R: BufRead, W: Write> Remote<R, W> {
         });
         self.ask::<()>(order)?;
         for host in &scenario.hosts {
-            let creds = self.stage.creds(Entrance::Writer, PipelineRole::Browser);
+            let creds = self.stage.creds(host, Entrance::Writer, PipelineRole::Browser);
             // What is not there yet cannot be read.
             let creds = (scenario.begin == super::Begin::Founded).then(|| creds.expose());
             self.ask::<()>(json!({ "do": "open", "host": host, "creds": creds }))?;
@@ -95,8 +95,12 @@ impl<R: BufRead, W: Write> Driver for Remote<R, W> {
     }
 
     fn connect(&mut self, host: &str, entrance: Entrance) -> Result<(), String> {
-        let creds = self.stage.creds(entrance, PipelineRole::Browser);
+        let creds = self.stage.creds(host, entrance, PipelineRole::Browser);
         self.ask(json!({ "do": "connect", "host": host, "creds": creds.expose() }))
+    }
+
+    fn revoke(&mut self, host: &str) -> Result<(), String> {
+        self.stage.revoke(host)
     }
 
     fn disconnect(&mut self, host: &str) -> Result<(), String> {

@@ -83,6 +83,8 @@ pub enum Step {
     Together(Users),
     /// Hosts get creds (again), and work from now on whenever there is something to do.
     Connect(BTreeMap<String, Entrance>),
+    /// The users that hosts have come in as are revoked, and every server knows.
+    Revoke(Vec<String>),
     /// Hosts give their connection and creds up; their journal stays open for commands.
     Disconnect(Vec<String>),
     /// Something happens to the next append of a host.
@@ -115,6 +117,8 @@ pub enum Step {
 pub enum Entrance {
     /// Of a role that may append users.
     Writer,
+    /// The same, of a user that stands in the registry and so can be revoked.
+    Named,
     /// Of a role that may read alone.
     Reader,
     /// Of another registry: the server has never heard of it.

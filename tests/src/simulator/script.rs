@@ -1,6 +1,8 @@
 //! What a script does to appends, in place of chance.
 
+use super::host::Host;
 use super::link::Frame;
+use super::world::World;
 use crate::contract::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,5 +107,23 @@ impl Script {
     /// The server is gone with all connections: what was held back on them is lost.
     pub(super) fn lose(&mut self) {
         self.held.clear();
+    }
+}
+
+impl World {
+    /// A process is gone, and nobody starts it again.
+    pub(super) fn end(&mut self, host: usize, why: &str) {
+        self.trace.line(self.now, &format!("host {host}"), format_args!("ends: {why}"));
+        self.hosts[host].die();
+        self.sever(host, "process gone", 0);
+    }
+
+    /// One more host: a copy of store and keys of the first one as they are now. Its process is not started.
+    pub(super) fn join(&mut self) -> usize {
+        let (number, founder) = (self.hosts.len(), &self.hosts[0]);
+        let host = Host::new(self.scenario.seed, number, founder.store.clone(), founder.keys.clone());
+        self.hosts.push(host);
+        self.vain.push(0);
+        number
     }
 }

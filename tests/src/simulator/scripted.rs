@@ -236,6 +236,13 @@ impl Driver for Scripted {
         self.world.start(number).map_err(shown)
     }
 
+    fn revoke(&mut self, host: &str) -> Result<(), String> {
+        let number = self.host(host)?;
+        self.world.trouble.set_refused(number, true);
+        self.world.sever(number, "its user is revoked", 0);
+        Ok(())
+    }
+
     fn disconnect(&mut self, host: &str) -> Result<(), String> {
         let number = self.host(host)?;
         self.world.end(number, "it gives its connection up");

@@ -527,22 +527,6 @@ impl World {
         self.after(0, Action::Arrive { frame: number });
     }
 
-    /// A process is gone, and nobody starts it again.
-    pub(super) fn end(&mut self, host: usize, why: &str) {
-        self.trace.line(self.now, &format!("host {host}"), format_args!("ends: {why}"));
-        self.hosts[host].die();
-        self.sever(host, "process gone", 0);
-    }
-
-    /// One more host: a copy of store and keys of the first one as they are now. Its process is not started.
-    pub(super) fn join(&mut self) -> usize {
-        let (number, founder) = (self.hosts.len(), &self.hosts[0]);
-        let host = Host::new(self.scenario.seed, number, founder.store.clone(), founder.keys.clone());
-        self.hosts.push(host);
-        self.vain.push(0);
-        number
-    }
-
     /// A second host: a copy of store and keys as they are now.
     fn copy(&mut self) {
         if self.hosts.len() > 1 {

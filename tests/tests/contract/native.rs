@@ -48,6 +48,7 @@ scenarios! {
     killed_between_commit_and_connection "killed-between-commit-and-connection",
     killed_with_a_publish_on_its_way "killed-with-a-publish-on-its-way",
     blocked_by_creds_that_the_server_refuses "blocked-by-creds-that-the-server-refuses",
+    blocked_by_a_revocation_while_connected "blocked-by-a-revocation-while-connected",
     blocked_by_creds_that_have_ended "blocked-by-creds-that-have-ended",
     blocked_by_a_role_that_may_not_append "blocked-by-a-role-that-may-not-append",
     blocked_by_a_role_that_may_not_append_a_batch "blocked-by-a-role-that-may-not-append-a-batch",

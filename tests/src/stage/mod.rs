@@ -1,7 +1,9 @@
 //! What a real driver of the contract stands before: a real server in operator mode that trusts a registry, its streams, the
 //! page, and what a scenario orders to be done with them.
 
-use crate::contract::{Begin, Entrance, Mark, Release, Scenario, ServerOrder, StreamOrder, changed, judge};
+mod entrance;
+
+use crate::contract::{Begin, Mark, Release, Scenario, ServerOrder, StreamOrder, changed, judge};
 use crate::desk::{Desk, make_streams};
 use crate::ledger::{Ledger, connect_as};
 use crate::pipeline::{ask, headers};
@@ -9,17 +11,14 @@ use crate::server::{NatsServer, Setup, free_port};
 use crate::streams;
 use crate::tools::Version;
 use cim_keys::config::{self, Options, Resolver};
-use cim_keys::nats::target::{Access, Target};
+use cim_keys::nats::target::Target;
 use cim_keys::page::{Assets, Listener, Server as PageServer, Site};
-use cim_keys_core::creds;
-use cim_keys_core::jwt::SigningKey;
-use cim_keys_core::registry::{Entity, EntityId};
+use cim_keys_core::nkey::PublicKey;
 use cim_keys_core::roles::{API_PREFIX, EDGE_API_PREFIX, PipelineRole};
-use cim_keys_core::secret::SecretText;
 use cim_keys_core::stream::{KEYS_EVENTS, keys_events_stream_config};
 use cim_keys_core::subjects::Namespace;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tokio::runtime::Runtime;
@@ -29,6 +28,8 @@ use uuid::Uuid;
 pub struct Stage {
     founder: Desk,
     stranger: Option<Desk>,
+    /// Users of the registry that hosts come in as, by host.
+    named: BTreeMap<String, PublicKey>,
     server: NatsServer,
     others: BTreeSet<Uuid>,
     page: Option<(Runtime, PageServer, String)>,
@@ -65,7 +66,8 @@ impl Stage {
             (runtime, served, address)
         });
         let others = founder.commands().into_iter().collect();
-        let mut stage = Stage { founder, stranger: None, server, others, page };
+        let named = BTreeMap::new();
+        let mut stage = Stage { founder, stranger: None, named, server, others, page };
         match (scenario.begin, scenario.server) {
             (Begin::Bare, _) => {}
             (Begin::Founded, Release::Newest) => stage.found(),
@@ -87,43 +89,6 @@ impl Stage {
     /// Where the page is, if it is served.
     pub fn page_url(&self) -> Option<&str> {
         self.page.as_ref().map(|(_, _, address)| address.as_str())
-    }
-
-    /// A user who gets in over this address, made now. `writer` is the role that may append.
-    ///
-    /// # Panics
-    /// When the role's key is not there.
-    pub fn target(&mut self, entrance: Entrance, writer: PipelineRole, url: &str) -> Target {
-        match entrance {
-            Entrance::Writer => self.founder.role(writer, url),
-            Entrance::Reader => self.founder.role(PipelineRole::Auditor, url),
-            Entrance::Expired => self.founder.ended(writer, url),
-            Entrance::Stranger => self.stranger.get_or_insert_with(Desk::founded).role(writer, url),
-        }
-    }
-
-    /// The same as the text of a creds file.
-    ///
-    /// # Panics
-    /// When the role's key is not there.
-    pub fn creds(&mut self, entrance: Entrance, writer: PipelineRole) -> SecretText {
-        let target = self.target(entrance, writer, "");
-        let Access::Creds { token, key } = &*target.access else { panic!("no creds: {target:?}") };
-        creds::format(token, key).expect("creds")
-    }
-
-    /// The seed of a signing key of the application account.
-    ///
-    /// # Panics
-    /// When it is not there.
-    pub fn signing_seed(&self) -> SecretText {
-        let id = EntityId::Account(self.founder.app());
-        let entity = self.founder.host().entity(id).expect("a store that works");
-        let Some(Entity::Account(account)) = entity else { panic!("the application account is not there") };
-        let keys = account.token.claims().body.as_account().into_iter().flat_map(|body| &body.signing_keys);
-        let mut plain = keys.filter(|(_, role)| **role == SigningKey::Plain);
-        let key = *plain.next().expect("a plain signing key").0;
-        self.founder.host().key(key).expect("its private half").seed()
     }
 
     /// Commands that were on the stream before the scenario, or that strangers brought.
@@ -200,8 +165,14 @@ impl Stage {
 
     fn found(&mut self) {
         self.create();
+        self.publish();
+    }
+
+    /// The founder publishes what it has made.
+    fn publish(&mut self) {
         let host = self.founder.role(PipelineRole::Host, &self.server.url());
         self.founder.sync(&host).drained();
+        self.others.extend(self.founder.commands());
     }
 
     /// A server that is too old for hosts gets the founding message by message, as from a backup.
