@@ -9,6 +9,8 @@ interface Host {
   wire: Wire;
   /** None while its process is gone. */
   page: Page | undefined;
+  /** Creds to read what is on the stream with, while it has not done so. */
+  unread: string | null;
 }
 
 interface Seen {
@@ -27,7 +29,7 @@ export type Order =
   | { do: "open"; host: string; creds: string | null }
   | { do: "make"; host: string; user: string }
   | { do: "together"; users: Users }
-  | { do: "connect"; host: string; creds: string }
+  | { do: "connect"; host: string; entrance: string; creds: string }
   | { do: "disconnect" | "on-its-way" | "let-go" | "kill" | "start" | "journal"; host: string }
   | { do: "arm"; host: string; fault: Fault }
   | { do: "unmet" }
@@ -55,6 +57,7 @@ export class Player {
 
   /** Does what is ordered. An order that is not known here is an error. */
   async perform(order: Order): Promise<unknown> {
+    if ("host" in order && !["open", "connect", "beside"].includes(order.do)) await this.#read(order.host);
     switch (order.do) {
       case "begin":
         this.#address = order.page;
@@ -68,7 +71,7 @@ export class Player {
       case "together":
         return (await Promise.all(Object.entries(order.users).map(([host, users]) => this.#makeAll(host, users)))).flat();
       case "connect":
-        return bring(this.#page(order.host), "Creds file of the browser role", order.creds);
+        return this.#connect(order.host, order.entrance, order.creds);
       case "disconnect":
         // Creds are in a tab's memory alone.
         await this.#end(order.host);
@@ -90,7 +93,7 @@ export class Player {
         return this.#begin(order.host);
       case "beside": {
         const { context, wire } = this.#host(order.of);
-        this.#hosts.set(order.host, { context, wire, page: undefined });
+        this.#hosts.set(order.host, { context, wire, page: undefined, unread: null });
         return this.#begin(order.host);
       }
       case "store":
@@ -106,22 +109,36 @@ export class Player {
     }
   }
 
-  /** A context with a tab that has read what is on the stream, and no connection. */
+  /** A context with a tab that reads what is on the stream before anything else is asked of it. */
   async #open(name: string, creds: string | null): Promise<null> {
     const context = await this.#browser.newContext();
-    const host: Host = { context, wire: await Wire.of(context), page: undefined };
+    const host: Host = { context, wire: await Wire.of(context), page: undefined, unread: creds };
     host.wire.onDeath = () => {
       const { page } = host;
       host.page = undefined;
       void page?.close();
     };
     this.#hosts.set(name, host);
-    await this.#begin(name);
-    if (creds === null) return null;
-    await bring(this.#page(name), "Creds file of the browser role", creds);
-    await expect(status(this.#page(name))).toHaveAttribute("data-kind", "idle");
-    await this.#end(name);
     return this.#begin(name);
+  }
+
+  /** Reads what is on the stream, where that was not done yet, and gives the connection up. */
+  async #read(name: string): Promise<void> {
+    const host = this.#host(name);
+    if (host.unread === null) return;
+    await this.#connect(name, "writer", host.unread);
+    await this.#end(name);
+    await this.#begin(name);
+  }
+
+  async #connect(name: string, entrance: string, creds: string): Promise<null> {
+    const host = this.#host(name);
+    // A host that comes in for the first time reads first; whoever cannot must have done so before.
+    if (!["writer", "named", "reader"].includes(entrance)) await this.#read(name);
+    await bring(this.#page(name), "Creds file of the browser role", creds);
+    if (host.unread !== null) await expect(status(this.#page(name))).toHaveAttribute("data-kind", "idle");
+    host.unread = null;
+    return null;
   }
 
   #host(name: string): Host {

@@ -96,7 +96,7 @@ impl<R: BufRead, W: Write> Driver for Remote<R, W> {
 
     fn connect(&mut self, host: &str, entrance: Entrance) -> Result<(), String> {
         let creds = self.stage.creds(host, entrance, PipelineRole::Browser);
-        self.ask(json!({ "do": "connect", "host": host, "creds": creds.expose() }))
+        self.ask(json!({ "do": "connect", "host": host, "entrance": entrance, "creds": creds.expose() }))
     }
 
     fn revoke(&mut self, host: &str) -> Result<(), String> {
