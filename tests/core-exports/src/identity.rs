@@ -5,9 +5,10 @@ use std::str::FromStr;
 use cim_keys_core::creds;
 use cim_keys_core::digest::Digest;
 use cim_keys_core::entropy;
+use cim_keys_core::json::{self, Json};
 use cim_keys_core::jwt::{
-    self, AccountLimits, Export, Import, Json, ShareKind, Token, TokenId, Unknown, Unsigned, UserRights,
-    subject, template,
+    self, AccountLimits, Export, Import, ShareKind, Token, TokenId, Unknown, Unsigned, UserRights, subject,
+    template,
 };
 use cim_keys_core::nkey::{KeyPair, Kind, PublicKey, Signature};
 use cim_keys_core::secret::{SecretBytes, SecretText};
@@ -37,7 +38,10 @@ exports! {
     nkey_signature(text: String) { Signature::from_bytes(*Signature::from_str(&text)?.as_bytes()) }
     nkey_verify(key: PublicKey, message: Vec<u8>, signature: Signature) { key.verify(&message, &signature)? }
 
-    jwt_json(text: String) { shown(Json::parse(&text)?) }
+    json_text(text: String) {
+        let value: Json = json::from_text(&text)?;
+        (json::to_text(&value)?, shown(Json::parse(&text)?), shown(json::from_slice::<Json>(text.as_bytes())?))
+    }
     jwt_encode(unsigned: String, name: String, unknown: String) {
         let mut claims = Unsigned::parse(&unsigned)?.claims().clone();
         let mut members = Unknown::default();
