@@ -3,13 +3,13 @@
 import type { Command } from "cim-keys-wasm";
 import type { Entry, PumpStatus } from "../host";
 
-export function statusWords(status: PumpStatus, waiting: number): { tone: "calm" | "busy" | "warn"; text: string } {
+export function statusWords(status: PumpStatus, waiting: number): { tone: "quiet" | "calm" | "busy" | "warn"; text: string } {
   const left = waiting === 0 ? "" : waiting === 1 ? " 1 command waits to be published." : ` ${waiting} commands wait to be published.`;
   switch (status.kind) {
     case "offline":
-      return { tone: waiting ? "warn" : "calm", text: `Not connected: choose a creds file to connect.${left}` };
+      return { tone: waiting ? "warn" : "quiet", text: `Not connected: choose a creds file to connect.${left}` };
     case "elsewhere":
-      return { tone: "calm", text: `Another tab of this page publishes. This one takes over when that is closed.${left}` };
+      return { tone: "quiet", text: `Another tab of this page publishes. This one takes over when that is closed.${left}` };
     case "working":
       return { tone: "busy", text: `Connected, at work.${left}` };
     case "idle":
@@ -40,5 +40,6 @@ export function entryWords(entry: Entry): string {
 }
 
 function sentence(text: string): string {
-  return /[.!?]$/.test(text) ? text : `${text}.`;
+  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
