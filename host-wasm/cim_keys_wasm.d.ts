@@ -129,6 +129,8 @@ export interface Facts {
 /** An event as it goes over the wire. */
 export interface Envelope { subject: string; headers: Headers; payload: string }
 /** A message as it is stored on the stream; payload in base64. */
+/** An answer to a request for many messages. Of a doubtful one `parse_message` tells; behind `end` none follows. */
+export type Batched = { stored: StoredMessage } | "doubtful" | { end: { status: number } };
 export interface StoredMessage { sequence: number; subject: string; headers: Headers; payload: string }
 
 /** A command that is not on the stream yet. */
@@ -452,7 +454,7 @@ export function describe_entity(entity: Entity): EntityView;
 export function describe_message(message: StoredMessage): MessageView;
 
 /**
- * Asks for up to `count` messages from sequence `first` on; answers are read by `parse_stored`.
+ * Asks for up to `count` messages from sequence `first` on; answers are read by `parse_batched`.
  */
 export function direct_get_request(first: number, count: number): string;
 
@@ -482,6 +484,11 @@ export function inspect_token(text: string): TokenView;
 export function message_get_request(sequence: number): string;
 
 /**
+ * An answer to a request for many messages, from its header block as it came over the connection.
+ */
+export function parse_batched(block: Uint8Array | number[], payload: Uint8Array | number[]): Batched;
+
+/**
  * The answer of the leader; null where there is no message of this sequence.
  */
 export function parse_message(payload: Uint8Array | number[]): { message: StoredMessage | null } | { failure: Failure };
@@ -490,11 +497,6 @@ export function parse_message(payload: Uint8Array | number[]): { message: Stored
  * The answer to a publish, plain or the last of a batch.
  */
 export function parse_reply(payload: Uint8Array | number[]): Reply;
-
-/**
- * A message of a batch; null where its headers contradict themselves: then `parse_message` tells.
- */
-export function parse_stored(headers: Headers, payload: Uint8Array | number[]): StoredMessage | null;
 
 /**
  * How the stream stands; `server_version` is what the connection says of its server.
@@ -545,9 +547,9 @@ export interface InitOutput {
     readonly machine_new: (a: any, b: any) => [number, number, number];
     readonly machine_progress: (a: number) => [number, number, number];
     readonly message_get_request: (a: number) => [number, number, number, number];
+    readonly parse_batched: (a: number, b: number, c: number, d: number) => [number, number, number];
     readonly parse_message: (a: number, b: number) => [number, number, number];
     readonly parse_reply: (a: number, b: number) => [number, number, number];
-    readonly parse_stored: (a: any, b: number, c: number) => [number, number, number];
     readonly parse_stream_info: (a: number, b: number, c: number, d: number) => [number, number, number];
     readonly version: () => [number, number, number];
     readonly __wbindgen_malloc: (a: number, b: number) => number;

@@ -16,5 +16,19 @@ export default ts.config(
       "@typescript-eslint/no-unused-vars": ["error", { varsIgnorePattern: "^_", argsIgnorePattern: "^_" }],
     },
   },
+  {
+    // One clock, one source of randomness.
+    files: ["src/**"],
+    ignores: ["src/host/ambient.ts"],
+    rules: {
+      "no-restricted-properties": [
+        "error",
+        ...[["Date", "now"], ["performance", "now"], ["Math", "random"], ["crypto", "getRandomValues"], ["crypto", "randomUUID"]].map(
+          ([object, property]) => ({ object, property, message: "Ask the host's ambient." }),
+        ),
+      ],
+      "no-restricted-syntax": ["error", { selector: "NewExpression[callee.name='Date'][arguments.length=0]", message: "Ask the host's ambient." }],
+    },
+  },
   { files: ["**/*.svelte", "**/*.svelte.ts"], languageOptions: { parserOptions: { parser: ts.parser } } },
 );

@@ -175,10 +175,15 @@ fn is_founding(command: &Command) -> bool {
 impl BundledCommand {
     /// Its messages, read and found genuine.
     fn opened(&self, registry: &RegistryId) -> Result<Vec<Opened>, VerifyFault> {
+        // Before anything that costs work for each of them.
+        if self.envelopes.len() > rules::COMMAND_LIMIT as usize {
+            return Err(VerifyFault::Disagree { member: "command.count" });
+        }
+        let hash = self.command.hash();
         let mut opened = Vec::with_capacity(self.envelopes.len());
         for message in &self.envelopes {
             let read = envelope::decode(message.subject.as_str(), &message.headers, &message.payload)?;
-            self.owns(&read.event, registry, opened.len())?;
+            self.owns(&read.event, registry, hash, opened.len())?;
             // A reader leaves other headers out of the comparison; whoever appends would publish them.
             if envelope::headers_of(&read.event).as_ref() != Ok(&message.headers) {
                 return Err(VerifyFault::Disagree { member: "headers" });
@@ -193,7 +198,13 @@ impl BundledCommand {
     }
 
     /// Whether an event is this command's, at this place.
-    fn owns(&self, event: &Event, registry: &RegistryId, place: usize) -> Result<(), VerifyFault> {
+    fn owns(
+        &self,
+        event: &Event,
+        registry: &RegistryId,
+        hash: Digest,
+        place: usize,
+    ) -> Result<(), VerifyFault> {
         let (said, context) = (&event.command, &self.context);
         let all = [
             ("registryid", event.registry == registry.operator),
@@ -202,7 +213,7 @@ impl BundledCommand {
             ("causationid", event.causation_id == context.causation_id),
             ("command.id", said.id == context.command_id),
             ("command.attempt", said.attempt == context.attempt),
-            ("command.hash", said.hash == self.command.hash()),
+            ("command.hash", said.hash == hash),
             ("command.actor", said.actor == context.actor),
             ("command.authority", said.authority == context.authority),
             ("command.index", u32::try_from(place) == Ok(said.index)),

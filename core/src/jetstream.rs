@@ -229,6 +229,34 @@ pub fn stored(mut list: Vec<(String, String)>, payload: Vec<u8>) -> Option<Store
     Some(StoredMessage { sequence, subject, headers: Headers::received(list), payload })
 }
 
+/// One answer to [`direct_get`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Batched {
+    /// A message.
+    Stored(StoredMessage),
+    /// A message whose headers contradict what the server says of it: [`message`] tells.
+    Doubtful,
+    /// None follows.
+    End {
+        /// 204 at the end, 404 where there is no such message, 503 where nobody answers; 0 where none is given.
+        status: u16,
+    },
+}
+
+/// Reads one from its header block as it came over the connection, and its payload. Clients drop from a block what they
+/// do not expect, each something else; this does not depend on them.
+#[must_use]
+pub fn batched(block: &[u8], payload: Vec<u8>) -> Batched {
+    let list = header_lines(block);
+    if list.iter().any(|(name, _)| name.eq_ignore_ascii_case("Nats-Sequence")) {
+        return stored(list, payload).map_or(Batched::Doubtful, Batched::Stored);
+    }
+    let first = String::from_utf8_lossy(block);
+    let words = first.lines().next().unwrap_or_default().split_whitespace();
+    Batched::End { status: words.skip(1).find_map(|word| word.parse().ok()).unwrap_or_default() }
+}
+
 /// Reads the answer to `STREAM.MSG.GET`; none where there is no message of this sequence.
 ///
 /// # Errors
@@ -251,16 +279,25 @@ fn unwrapped(mut answer: Members) -> Result<StoredMessage, Box<DecodeError>> {
     })
 }
 
-/// Headers as they are stored, line by line; a line that is none keeps its text as a name.
+/// Headers as they are stored, read as async-nats reads them: whoever reads a message by whichever way must judge it
+/// alike. A line that begins with white space goes on with the value before it; one that is none keeps its text as a name.
 fn header_lines(block: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(block);
-    let lines = text.split("\r\n").skip(1).filter(|line| !line.is_empty());
-    lines
-        .map(|line| match line.split_once(':') {
-            Some((name, value)) => (name.to_owned(), value.trim().to_owned()),
-            None => (line.to_owned(), String::new()),
-        })
-        .collect()
+    let mut lines = text.lines().skip(1).filter(|line| !line.is_empty()).peekable();
+    let mut list = Vec::new();
+    while let Some(line) = lines.next() {
+        let Some((name, value)) = line.split_once(':') else {
+            list.push((line.to_owned(), String::new()));
+            continue;
+        };
+        let mut value = value.trim_start().to_owned();
+        while let Some(more) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
+            value.push_str(more);
+        }
+        value.truncate(value.trim_end().len());
+        list.push((name.to_owned(), value));
+    }
+    list
 }
 
 /// Reads the answer to a publish, plain or the last of a batch.
@@ -314,6 +351,11 @@ mod tests {
             header_lines(block),
             [pair("CIM-Source", "cim-keys"), pair("A", "1"), pair("A", "2"), pair("no colon", "")]
         );
+        let folded = b"NATS/1.0\r\nCIM-Source: cim\r\n -keys \r\n\t\r\n B: 1\r\nC:\x0b2\nD: 3\r\n";
+        assert_eq!(
+            header_lines(folded),
+            [pair("CIM-Source", "cim -keys \t B: 1"), pair("C", "2"), pair("D", "3")]
+        );
         assert_eq!(header_lines(b""), []);
         assert_eq!(header_lines(&[0xff, 0xfe]), []);
         assert_eq!(header_lines(b"NATS/1.0 503\r\n\r\n"), []);
@@ -343,6 +385,25 @@ mod tests {
         doubled.push(pair("nats-sequence", "4"));
         assert_eq!(stored(doubled, Vec::new()), None);
         assert_eq!(stored([pair("Nats-Sequence", "3")].to_vec(), Vec::new()), None);
+    }
+
+    #[test]
+    fn answers_to_a_batch_are_read_from_their_blocks() {
+        let read = |block: &str| batched(block.as_bytes(), b"x".to_vec());
+        let Batched::Stored(found) =
+            read("NATS/1.0 503\r\nA b: 1\r\nNats-Sequence: 3\r\nNats-Subject: a\r\n\r\n")
+        else {
+            panic!("a message, whatever its own block says")
+        };
+        assert_eq!((found.sequence, found.subject.as_str()), (3, "a"));
+        assert_eq!(found.headers.only("A b"), Some("1"));
+        assert_eq!(
+            read("NATS/1.0\r\nNats-Sequence: x\r\nNats-Sequence: 3\r\nNats-Subject: a\r\n"),
+            Batched::Doubtful
+        );
+        assert_eq!(read("NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\n\r\n"), Batched::End { status: 204 });
+        assert_eq!(read("NATS/1.0 503\r\n\r\n"), Batched::End { status: 503 });
+        assert_eq!(read(""), Batched::End { status: 0 });
     }
 
     #[test]

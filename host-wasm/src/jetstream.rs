@@ -26,7 +26,7 @@ pub fn endpoints(
     to_js(&Endpoints::new(&from_js::<RegistryId>(registry, "registry")?, api_prefix, user))
 }
 
-/// Asks for up to `count` messages from sequence `first` on; answers are read by `parse_stored`.
+/// Asks for up to `count` messages from sequence `first` on; answers are read by `parse_batched`.
 #[wasm_bindgen]
 pub fn direct_get_request(first: f64, count: f64) -> Result<String, Fault> {
     Ok(jetstream::direct_get(whole(first, "first")?, whole(count, "count")?))
@@ -57,13 +57,10 @@ pub fn parse_stream_info(payload: &[u8], server_version: Option<String>) -> Resu
     })
 }
 
-/// A message of a batch; null where its headers contradict themselves: then `parse_message` tells.
-#[wasm_bindgen(unchecked_return_type = "StoredMessage | null")]
-pub fn parse_stored(
-    #[wasm_bindgen(unchecked_param_type = "Headers")] headers: &JsValue,
-    payload: &[u8],
-) -> Result<JsValue, Fault> {
-    to_js(&jetstream::stored(from_js(headers, "headers")?, payload.to_vec()))
+/// An answer to a request for many messages, from its header block as it came over the connection.
+#[wasm_bindgen(unchecked_return_type = "Batched")]
+pub fn parse_batched(block: &[u8], payload: &[u8]) -> Result<JsValue, Fault> {
+    to_js(&jetstream::batched(block, payload.to_vec()))
 }
 
 #[derive(Serialize)]

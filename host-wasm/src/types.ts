@@ -127,6 +127,8 @@ export interface Facts {
 /** An event as it goes over the wire. */
 export interface Envelope { subject: string; headers: Headers; payload: string }
 /** A message as it is stored on the stream; payload in base64. */
+/** An answer to a request for many messages. Of a doubtful one `parse_message` tells; behind `end` none follows. */
+export type Batched = { stored: StoredMessage } | "doubtful" | { end: { status: number } };
 export interface StoredMessage { sequence: number; subject: string; headers: Headers; payload: string }
 
 /** A command that is not on the stream yet. */

@@ -93,7 +93,9 @@ fn named(name: String) -> StringDeserializer<Fault> {
 
 fn whole<T: core::str::FromStr>(scanner: &mut Scanner<'_>) -> Result<T, Fault> {
     let text = scanner.number()?;
-    text.parse().map_err(|_| shape("expected a whole number in its range, not ", text))
+    // "-0" is a fraction to whoever tells numbers apart.
+    let number = if text == "-0" { "" } else { text };
+    number.parse().map_err(|_| shape("expected a whole number in its range, not ", text))
 }
 
 macro_rules! numbers {

@@ -122,6 +122,7 @@ fn errors_say_what_is_expected() {
     assert_eq!(said::<All>("{\"strange\":1}"), "there is no member strange");
     assert_eq!(said::<u8>("256"), "expected u8");
     assert_eq!(said::<u64>("-1"), "expected a whole number in its range, not -1");
+    assert_eq!(said::<i64>("-0"), "expected a whole number in its range, not -0");
     assert_eq!(said::<u64>("1.5"), "expected a whole number in its range, not 1.5");
     assert_eq!(said::<bool>("\"true\""), "unexpected from byte 0 on");
     assert_eq!(said::<Vec<u8>>("[1,]"), "unexpected from byte 3 on");

@@ -58,6 +58,7 @@ exports! {
     jetstream_server_version(text: String) { jetstream::server_version(&text) }
     jetstream_accepted(answer: String) { jetstream::accepted(answer.as_bytes())? }
     jetstream_stream_info(answer: String) { jetstream::stream_info(answer.as_bytes())? }
+    jetstream_batched(block: String, payload: String) { jetstream::batched(block.as_bytes(), payload.into_bytes()) }
     jetstream_stored(headers: Vec<(String, String)>, payload: String) {
         jetstream::stored(headers, payload.into_bytes())
     }

@@ -29,8 +29,8 @@ export interface NewUser {
   name: string;
   /** Null where the authority's role has them. */
   rights: UserRights | null;
-  /** Unix seconds; 0 is never. */
-  expires: number;
+  /** Days from now; 0 is never. */
+  days: number;
 }
 
 export class Host {
@@ -66,7 +66,7 @@ export class Host {
         account: authority.account.key,
         name: user.name,
         rights: authority.role === null ? user.rights : null,
-        expires: user.expires,
+        expires: user.days > 0 ? Math.floor(this.ambient.millis() / 1000) + Math.round(user.days * 86_400) : 0,
         tags: [],
         credentials: true,
       },

@@ -15,7 +15,7 @@ export { HostError, reasonOf } from "./error";
 export { Host, type Authority, type NewUser, type Outcome } from "./host";
 export type { Target } from "./nats";
 export { Pump, type PumpStatus } from "./pump";
-export { Store, type Entry } from "./store";
+export { Store, type Counts, type Entry } from "./store";
 
 /** Public facts about the system that serves the page. */
 export interface Config {

@@ -2,6 +2,7 @@
 
 import type { Endpoints, Failure, Imported, Input, Output, Reply, RegistryId, StoredMessage, StreamInfo } from "cim-keys-wasm";
 import { createInbox, errors, headers as newHeaders, wsconnect, type Msg, type MsgHdrs, type NatsConnection } from "@nats-io/nats-core";
+import type { MsgImpl } from "@nats-io/nats-core/internal";
 import type { Core } from "./core";
 import { HostError } from "./error";
 import type { Keyring } from "./keyring";
@@ -52,6 +53,9 @@ export class Link {
     const { claims } = core.inspect_token(target.user.token);
     if (claims.exp !== undefined && claims.exp !== 0 && claims.exp <= nowSeconds) {
       throw new HostError("creds-expired", `These creds ended ${new Date(claims.exp * 1000).toLocaleString()}: ask for new ones (cim-keys access renew --role browser) and choose that file.`);
+    }
+    if (!keyring.inner.has(target.user.public_key)) {
+      throw new HostError("key-missing", "The key of these creds is not in this tab any more: choose the creds file again.");
     }
     const endpoints = core.endpoints(registry, target.apiPrefix, target.user.public_key);
     let socket: WebSocket | undefined;
@@ -194,24 +198,31 @@ export class Link {
   async #batch(first: number, count: number): Promise<{ messages: (StoredMessage | null)[] } | { failure: Failure }> {
     const inbox = createInbox(this.#endpoints.inbox);
     const messages: (StoredMessage | null)[] = [];
+    let isLate = false;
     try {
-      const subscription = this.#connection.subscribe(inbox, { timeout: BATCH });
+      const subscription = this.#connection.subscribe(inbox);
+      // The whole of it: who answers may fall silent in its middle.
+      const late = setTimeout(() => {
+        isLate = true;
+        subscription.unsubscribe();
+      }, BATCH);
       try {
         this.#connection.publish(this.#endpoints.direct_get, this.#core.direct_get_request(first, count), { reply: inbox });
         for await (const answer of subscription) {
-          const list = listed(answer.headers);
-          const isStored = list.some(([name]) => name.toLowerCase() === "nats-sequence");
-          if ((answer.headers?.code ?? 0) !== 0 && !isStored) {
-            if (answer.headers?.code === 503 && messages.length === 0) return { failure: "no_responders" };
+          const found = this.#core.parse_batched(headerBlock(answer), answer.data);
+          if (typeof found === "object" && "end" in found) {
+            if (found.end.status === 503 && messages.length === 0) return { failure: "no_responders" };
             break;
           }
-          messages.push(this.#core.parse_stored(list, answer.data));
+          messages.push(found === "doubtful" ? null : found.stored);
           if (messages.length === count) break;
         }
       } finally {
+        clearTimeout(late);
         subscription.unsubscribe();
       }
-      return this.isClosed && messages.length === 0 ? { failure: this.#failure(undefined, inbox) } : { messages };
+      const isSilent = (isLate || this.isClosed) && messages.length === 0;
+      return isSilent ? { failure: this.#failure(undefined, inbox) } : { messages };
     } catch (error) {
       return messages.length > 0 ? { messages } : { failure: this.#failure(error, this.#endpoints.direct_get) };
     }
@@ -260,8 +271,11 @@ function carried(list: [string, string][]): MsgHdrs {
   return headers;
 }
 
-function listed(headers: MsgHdrs | undefined): [string, string][] {
-  const list: [string, string][] = [];
-  for (const [name, values] of headers ?? []) for (const value of values) list.push([name, value]);
-  return list;
+/**
+ * The headers of a message as they came: the client's own reading leaves out what it does not expect, and throws at names
+ * that anybody may have stored. Its type knows them, so that another version of it does not build without them.
+ */
+function headerBlock(message: Msg): Uint8Array {
+  const { _msg, _rdata } = message as MsgImpl;
+  return _rdata.subarray(0, Math.max(_msg.hdr, 0));
 }

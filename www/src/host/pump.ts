@@ -73,32 +73,55 @@ export class Pump {
     this.#rouse();
   }
 
+  /** Without creds it looks on; with them it publishes, in one tab at a time. */
   async #run(name: string): Promise<void> {
-    const locks = navigator.locks;
-    const { held = [] } = await locks.query();
-    if (held.some((lock) => lock.name === name)) this.#report({ kind: "elsewhere" });
-    try {
-      await locks.request(name, { signal: this.#ended.signal }, async () => {
-        while (!this.#ended.signal.aborted) {
-          if (this.#target === undefined) {
-            this.#report({ kind: "offline" });
-            await this.#rest(Infinity);
-          } else {
-            await this.#drive();
-          }
-        }
-      });
-    } catch (error) {
-      if (!this.#ended.signal.aborted) this.#report({ kind: "blocked", reason: reasonOf(error) });
+    while (!this.#ended.signal.aborted) {
+      try {
+        if (this.#target === undefined) await this.#look(name);
+        else await this.#publish(name);
+      } catch (error) {
+        if (this.#ended.signal.aborted) return;
+        this.#report({ kind: "blocked", reason: reasonOf(error) });
+        await this.#rest(30_000);
+      }
     }
+  }
+
+  /** Says whether another tab publishes, until something changes. */
+  async #look(name: string): Promise<void> {
+    const { locks } = navigator;
+    const isFree = await locks.request(name, { mode: "shared", ifAvailable: true }, (lock) => lock !== null);
+    this.#report({ kind: isFree ? "offline" : "elsewhere" });
+    const waiting = new AbortController();
+    // Granted once that tab has ended.
+    if (!isFree) void locks.request(name, { mode: "shared", signal: waiting.signal }, () => this.#rouse()).catch(() => undefined);
+    await this.#rest(Infinity);
+    waiting.abort();
+  }
+
+  async #publish(name: string): Promise<void> {
+    const { locks } = navigator;
+    const work = async (): Promise<void> => {
+      // Who looks on is to know.
+      this.#changed.postMessage("publishing");
+      while (!this.#ended.signal.aborted) await this.#drive();
+    };
+    const isMine = await locks.request(name, { ifAvailable: true }, async (lock) => {
+      if (lock !== null) await work();
+      return lock !== null;
+    });
+    if (isMine) return;
+    this.#report({ kind: "elsewhere" });
+    await locks.request(name, { signal: this.#ended.signal }, work);
   }
 
   /** One machine, until its journal was moved by somebody else or the creds were changed. */
   async #drive(): Promise<void> {
     const { core, store, ambient } = this.#host;
-    const machine: Machine = new core.Machine(store.registry, await store.progress());
+    let machine: Machine | undefined;
     const target = this.#target;
     try {
+      machine = new core.Machine(store.registry, await store.progress());
       let input: Input = "tick";
       while (!this.#ended.signal.aborted && this.#target === target) {
         const { millis, random } = ambient.moment();
@@ -121,7 +144,7 @@ export class Pump {
       this.#report({ kind: "blocked", reason: reasonOf(error) });
       await this.#rest(30_000);
     } finally {
-      machine.free();
+      machine?.free();
     }
   }
 
@@ -163,13 +186,20 @@ export class Pump {
       this.#link = undefined;
       return "disconnected";
     }
+    const target = this.#target;
     try {
       this.#link ??= await this.#connect();
     } catch (error) {
       const reason = reasonOf(error);
       this.#trouble = reason;
-      const refused = reason.code === "authorization" || reason.code === "creds-expired";
+      const refused = ["authorization", "creds-expired", "key-missing"].includes(reason.code);
       return { read_failed: refused ? { authorization: { reason: reason.text } } : "unreachable" };
+    }
+    if (this.#target !== target) {
+      // Other creds came meanwhile: what they are for begins with a connection of their own.
+      this.#link.drop();
+      this.#link = undefined;
+      return "disconnected";
     }
     return this.#link.read(from);
   }

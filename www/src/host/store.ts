@@ -62,7 +62,13 @@ type Table = (typeof TABLES)[number];
 type Write = IDBPTransaction<Schema, Table[], "readwrite">;
 type Read = IDBPTransaction<Schema, Table[], "readonly">;
 
-/** How often a decision that always comes too late is made again. */
+/** Own commands that are not on the stream. */
+export interface Counts {
+  pending: number;
+  held: number;
+}
+
+/** Whether a decision was written, or came too late. */
 export type Committed = "written" | "stale";
 
 export class Store {
@@ -116,14 +122,45 @@ export class Store {
   }
 
   async #begin(): Promise<void> {
-    const row = await this.#db.get("state", "one");
-    if (row === undefined) {
-      await this.#write(async (tx) => {
-        await tx.objectStore("state").put({ registry: this.registry, progress: null, revision: 0, changes: 0 }, "one");
-      });
-    } else if (row.registry.namespace !== this.registry.namespace) {
-      throw new HostError("registry-other", `This browser knows the registry under ${row.registry.namespace}, not ${this.registry.namespace}: ask whoever runs it which is right.`);
+    const known = await this.#write(async (tx) => {
+      const row = await tx.objectStore("state").get("one");
+      if (row) return row.registry.namespace;
+      await tx.objectStore("state").put({ registry: this.registry, progress: null, revision: 0, changes: 0 }, "one");
+      return this.registry.namespace;
+    });
+    if (known !== this.registry.namespace) {
+      throw new HostError("registry-other", `This browser knows the registry under ${known}, not ${this.registry.namespace}: ask whoever runs it which is right.`);
     }
+  }
+
+  /** Other registries of this origin with how many of their commands wait here to be published. */
+  async others(): Promise<{ operator: string; pending: number }[]> {
+    const found: { operator: string; pending: number }[] = [];
+    for (const { name = "" } of await indexedDB.databases()) {
+      const operator = name.split("/")[1];
+      if (operator === undefined || name !== Store.name(operator) || operator === this.registry.operator) continue;
+      const db = await openDB<Schema>(name);
+      try {
+        const pending = db.objectStoreNames.contains("journal") ? await counted(db.transaction("journal").store.index("states"), "pending") : 0;
+        if (pending > 0) found.push({ operator, pending });
+      } finally {
+        db.close();
+      }
+    }
+    return found;
+  }
+
+  /** How many own commands are pending, and how many are held. */
+  async counts(): Promise<Counts> {
+    return this.#read(async (tx) => {
+      const states = tx.objectStore("journal").index("states");
+      return { pending: await counted(states, "pending"), held: await counted(states, "held") };
+    });
+  }
+
+  /** An own command. */
+  async entry(commandId: string): Promise<Entry | undefined> {
+    return this.#read((tx) => tx.objectStore("journal").index("commands").get(commandId)) as Promise<Entry | undefined>;
   }
 
   async progress(): Promise<Progress | null> {
@@ -334,6 +371,10 @@ export class Store {
       throw failure(error);
     }
   }
+}
+
+function counted(states: { count(range: IDBKeyRange): Promise<number> }, state: State): Promise<number> {
+  return states.count(IDBKeyRange.bound([state, 0], [state, Infinity]));
 }
 
 async function present(tx: Read | Write): Promise<StateRow> {

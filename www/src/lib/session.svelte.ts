@@ -1,7 +1,7 @@
 // What the page knows, as the components draw it. Everything is done by the host; here stands only what to show.
 
 import type { MessageView, Reason, UserRights } from "cim-keys-wasm";
-import { config, HostError, open, Pump, reasonOf, type Authority, type Config, type Entry, type Host, type NewUser, type Outcome, type PumpStatus } from "../host";
+import { config, HostError, open, Pump, reasonOf, type Authority, type Config, type Counts, type Entry, type Host, type NewUser, type Outcome, type PumpStatus } from "../host";
 
 /** A message of the stream as the trail shows it. */
 export interface Line {
@@ -19,6 +19,8 @@ export interface Ready {
   rights: UserRights | null;
   /** Whether its creds were handed to the person. */
   isSaved: boolean;
+  /** How its command stands. */
+  state: Entry["state"];
 }
 
 const TRAIL = 200;
@@ -32,6 +34,8 @@ export class Session {
   journal = $state.raw<Entry[]>([]);
   trail = $state.raw<Line[]>([]);
   ready = $state.raw<Ready[]>([]);
+  counts = $state.raw<Counts>({ pending: 0, held: 0 });
+  others = $state.raw<{ operator: string; pending: number }[]>([]);
   isPersistent = $state<boolean>();
   #host: Host | undefined;
   #pump: Pump | undefined;
@@ -51,6 +55,7 @@ export class Session {
         () => void this.refresh(),
       );
       await this.refresh();
+      this.others = await this.#host.store.others().catch(() => []);
       this.isPersistent = await navigator.storage.persist().catch(() => false);
     } catch (error) {
       this.fault = reasonOf(error);
@@ -63,11 +68,12 @@ export class Session {
     const user = host.keyring.bring(secret);
     const { token } = user;
     if (token === null) {
-      host.keyring.forget(user.public_key);
+      this.#release(user.public_key);
       throw new HostError("not-creds", "This is a seed without a token: choose a creds file of the browser role (cim-keys access renew --role browser).");
     }
-    if (this.#brought !== undefined && this.#brought !== user.public_key) host.keyring.forget(this.#brought);
+    const before = this.#brought;
     this.#brought = user.public_key;
+    if (before !== undefined) this.#release(before);
     this.credsName = fileName;
     this.#pump?.use({ url: this.config?.websocket_url ?? "", apiPrefix: this.config?.api_prefix ?? "", user: { ...user, token } });
   }
@@ -76,17 +82,25 @@ export class Session {
   async bringSigningKey(secret: Uint8Array): Promise<void> {
     const host = this.#opened();
     const { public_key } = host.keyring.bring(secret);
+    const before = this.authority?.key;
     try {
       this.authority = await host.authority(public_key);
-    } catch (error) {
-      host.keyring.forget(public_key);
-      throw error;
+    } finally {
+      this.#release(public_key);
+      if (before !== undefined) this.#release(before);
     }
   }
 
   forgetSigningKey(): void {
-    if (this.authority) this.#opened().keyring.forget(this.authority.key);
+    const key = this.authority?.key;
     this.authority = undefined;
+    if (key !== undefined) this.#release(key);
+  }
+
+  /** Wipes a key that nothing here needs: one key may have come in more than once, for more than one purpose. */
+  #release(key: string): void {
+    const needed = [this.authority?.key, this.#brought, ...this.ready.map(({ outcome }) => outcome.publicKey)];
+    if (!needed.includes(key)) this.#opened().keyring.forget(key);
   }
 
   /** Makes a user; when this returns it is on the disk. */
@@ -95,7 +109,7 @@ export class Session {
     if (!authority) throw new HostError("authority-missing", "Bring the account's signing key first.");
     const host = this.#opened();
     const outcome = await host.createUser(authority, user);
-    this.ready = [...this.ready, { outcome, name: user.name, account: authority.account.name, rights: authority.rights ?? user.rights, isSaved: false }];
+    this.ready = [...this.ready, { outcome, name: user.name, account: authority.account.name, rights: authority.rights ?? user.rights, isSaved: false, state: "pending" }];
     this.#pump?.committed();
   }
 
@@ -111,13 +125,13 @@ export class Session {
     link.click();
     // The browser has its own hold on it once the download has begun.
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
-    this.ready = this.ready.map((other) => (other === ready ? { ...ready, isSaved: true } : other));
+    this.ready = this.ready.map((other) => (other.outcome === ready.outcome ? { ...other, isSaved: true } : other));
   }
 
   /** Wipes the key of a user whose creds are safe. */
   forget(ready: Ready): void {
-    this.#opened().keyring.forget(ready.outcome.publicKey);
     this.ready = this.ready.filter((other) => other.outcome.publicKey !== ready.outcome.publicKey);
+    this.#release(ready.outcome.publicKey);
   }
 
   /** Reads anew what the store holds; at most one read at a time. */
@@ -144,6 +158,11 @@ export class Session {
     const [journal, messages, anomalies] = [await store.journal(100), await store.messages(TRAIL), await store.anomalies()];
     const why: Record<number, string> = Object.fromEntries(anomalies.flatMap((anomaly) => anomaly.sequences.map((sequence) => [sequence, anomaly.reason.text])));
     this.journal = journal;
+    this.counts = await store.counts();
+    for (const { outcome } of this.ready) {
+      const state = (await store.entry(outcome.commandId))?.state ?? "pending";
+      this.ready = this.ready.map((ready) => (ready.outcome === outcome && ready.state !== state ? { ...ready, state } : ready));
+    }
     this.trail = messages.map((message) => {
       let event: MessageView | null = null;
       try {

@@ -1,23 +1,40 @@
 // Plain words for what the machine says.
 
 import type { Command } from "cim-keys-wasm";
-import type { Entry, PumpStatus } from "../host";
+import type { Counts, Entry, PumpStatus } from "../host";
+import type { Ready } from "./session.svelte";
 
-export function statusWords(status: PumpStatus, waiting: number): { tone: "quiet" | "calm" | "busy" | "warn"; text: string } {
-  const left = waiting === 0 ? "" : waiting === 1 ? " 1 command waits to be published." : ` ${waiting} commands wait to be published.`;
+export function statusWords(status: PumpStatus, { pending, held }: Counts): { tone: "quiet" | "calm" | "busy" | "warn"; text: string } {
+  const waits = pending === 0 ? "" : pending === 1 ? " 1 command waits to be published." : ` ${pending} commands wait to be published.`;
+  const stays = held === 0 ? "" : held === 1 ? " 1 command is held and was not published: see below." : ` ${held} commands are held and were not published: see below.`;
+  const left = waits + stays;
   switch (status.kind) {
     case "offline":
-      return { tone: waiting ? "warn" : "quiet", text: `Not connected: choose a creds file to connect.${left}` };
+      return { tone: left ? "warn" : "quiet", text: `Not connected: choose a creds file to connect.${left}` };
     case "elsewhere":
       return { tone: "quiet", text: `Another tab of this page publishes. This one takes over when that is closed.${left}` };
     case "working":
-      return { tone: "busy", text: `Connected, at work.${left}` };
-    case "idle":
-      return { tone: "calm", text: `Connected${status.server ? ` to nats-server ${status.server}` : ""}: everything is on the stream.` };
+      return { tone: "busy", text: `At work.${left}` };
+    case "idle": {
+      const where = `Connected${status.server ? ` to nats-server ${status.server}` : ""}`;
+      return left ? { tone: "warn", text: `${where}.${left}` } : { tone: "calm", text: `${where}: everything is on the stream.` };
+    }
     case "waiting":
       return { tone: "busy", text: `Trying again: ${status.reason.text}.${left}` };
     case "blocked":
       return { tone: "warn", text: `${sentence(status.reason.text)}${left}` };
+  }
+}
+
+/** What a person must know before handing out creds of a user made here. */
+export function readyWords(ready: Ready): string {
+  switch (ready.state) {
+    case "pending":
+      return "Unpublished: the server takes its creds already, but no event tells of them yet.";
+    case "held":
+      return "Held: no event tells of this user, yet the server would take its creds. Hand none out; if you did, have this key revoked.";
+    default:
+      return "On the stream.";
   }
 }
 
