@@ -169,6 +169,61 @@ test("a full disk changes nothing, and says what to do", async ({ page, context,
   expect(await users(system, "no-room")).toHaveLength(1);
 });
 
+test("storage that is deleted under the page is missed, and the stream gives back what it has", async ({ page, context, system }) => {
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await bringKey(page, system);
+  await make(page, "kept-by-the-stream");
+  await expect(entry(page, "kept-by-the-stream")).toHaveAttribute("data-state", "confirmed");
+  const devtools = await context.newCDPSession(page);
+  const origin = new URL(system.ready.page_url).origin;
+  await devtools.send("Storage.clearDataForOrigin", { origin, storageTypes: "indexeddb" });
+  await page.getByLabel("Name").fill("after-it");
+  await page.getByRole("button", { name: "Make the user" }).click();
+  await expect(page.getByRole("alert").filter({ hasText: "oad the page again" }).first()).toBeVisible();
+  page.on("dialog", (dialog) => void dialog.accept());
+  await page.reload();
+  await connect(page, system);
+  await expect(page.getByTestId("trail")).toContainText("kept-by-the-stream");
+  await bringKey(page, system);
+  await make(page, "after-it");
+  await expect(entry(page, "after-it")).toHaveAttribute("data-state", "confirmed");
+  expect(await users(system, "after-it")).toHaveLength(1);
+  expect(await users(system, "kept-by-the-stream")).toHaveLength(1);
+});
+
+test("two tabs without creds: whichever gets them publishes, for both", async ({ context, system }) => {
+  const [first, second] = [await context.newPage(), await context.newPage()];
+  await first.goto(system.ready.page_url);
+  await second.goto(system.ready.page_url);
+  await expect(status(first)).toHaveAttribute("data-kind", "offline");
+  await expect(status(second)).toHaveAttribute("data-kind", "offline");
+  await connect(second, system);
+  await expect(status(first)).toHaveAttribute("data-kind", "elsewhere");
+  await bringKey(first, system);
+  await make(first, "made-in-the-first");
+  await expect(entry(first, "made-in-the-first")).toHaveAttribute("data-state", "confirmed");
+  await second.close();
+  await expect(status(first)).toHaveAttribute("data-kind", "offline");
+  expect(await users(system, "made-in-the-first")).toHaveLength(1);
+});
+
+test("a file chosen for another purpose takes nothing away", async ({ page, system }) => {
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await bringKey(page, system);
+  // The signing key as creds, the creds as signing key: refused, and both go on serving.
+  await page.getByLabel("Creds file of the browser role").setInputFiles(system.ready.signing_key);
+  await expect(page.getByText("a seed without a token")).toBeVisible();
+  await make(page, "still-signed");
+  await expect(entry(page, "still-signed")).toHaveAttribute("data-state", "confirmed");
+  await page.getByRole("button", { name: "Forget this key" }).click();
+  await page.getByLabel("Signing key of the account", { exact: true }).setInputFiles(system.ready.creds["browser"] ?? "");
+  await expect(page.getByText("No account of this registry")).toBeVisible();
+  await page.evaluate(() => globalThis.dispatchEvent(new Event("online")));
+  await connect(page, system);
+});
+
 test("creds that have ended block with words that help, and new ones go on without a reload", async ({ page, system, folder }) => {
   const old = join(folder, "old.creds");
   await system.cli("access", "renew", "--role", "browser", "--out", old, "--expiry", "1h");
@@ -209,5 +264,7 @@ test("a name that another host took first is held, and the page says why", async
   await connect(page, system);
   await expect(entry(page, "wanted-by-two")).toHaveAttribute("data-state", "held");
   await expect(entry(page, "wanted-by-two")).toContainText("make it anew");
+  await expect(status(page)).toContainText("1 command is held");
+  await expect(page.getByTestId("ready-state")).toContainText("Hand none out");
   expect(await users(system, "wanted-by-two")).toHaveLength(1);
 });

@@ -28,9 +28,20 @@ async function seedIn(path: string): Promise<string> {
   return found[0];
 }
 
-/** Everything that this browser keeps or shows of the page. */
+/** Everything that this browser keeps or shows of the page, bytes as they are. */
 async function kept(page: Page): Promise<string> {
   return page.evaluate(async () => {
+    const latin1 = (bytes: Uint8Array) => Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+    // JSON would hide what is no text.
+    const spelt = async (value: unknown): Promise<string> => {
+      if (typeof value === "string") return value;
+      if (value instanceof Blob) return latin1(new Uint8Array(await value.arrayBuffer()));
+      if (value instanceof ArrayBuffer) return latin1(new Uint8Array(value));
+      if (ArrayBuffer.isView(value)) return latin1(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
+      if (typeof value !== "object" || value === null) return String(value);
+      const parts = value instanceof Map ? [...value.keys(), ...value.values()] : [...Object.keys(value), ...(Object.values(value) as unknown[])];
+      return (await Promise.all(parts.map(spelt))).join("\n");
+    };
     const found: unknown[] = [{ ...localStorage }, { ...sessionStorage }, document.cookie, document.documentElement.outerHTML];
     found.push(Array.from(document.querySelectorAll("input"), (input) => input.value));
     for (const name of await caches.keys()) {
@@ -49,7 +60,7 @@ async function kept(page: Page): Promise<string> {
       }
       db.close();
     }
-    return JSON.stringify(found);
+    return spelt(found);
   });
 }
 
@@ -91,6 +102,52 @@ test("no seed is anywhere but in the file that was asked for", async ({ page, sy
   for (const seed of seeds) {
     for (const form of forms(seed)) expect(everything.includes(form), `a form of ${seed.slice(0, 3)}…`).toBe(false);
   }
+});
+
+test("the search for seeds finds one in any form in which a browser keeps things", async ({ page, system }) => {
+  const seed = await seedIn(system.ready.signing_key);
+  const raw = Array.from(Buffer.from(forms(seed)[2] ?? "", "latin1"));
+  await page.goto(system.ready.page_url);
+  for (const kind of ["bytes", "buffer", "blob", "text", "deep"] as const) {
+    await page.evaluate(
+      async ({ kind, raw, seed }) => {
+        const bytes = Uint8Array.from(raw);
+        const value = { bytes, buffer: bytes.buffer, blob: new Blob([bytes]), text: seed, deep: { a: [new Map([[1, bytes]])] } }[kind];
+        const db = await new Promise<IDBDatabase>((resolve) => {
+          const asked = indexedDB.open("planted");
+          asked.onupgradeneeded = () => asked.result.createObjectStore("one");
+          asked.onsuccess = () => resolve(asked.result);
+        });
+        const written = db.transaction("one", "readwrite");
+        written.objectStore("one").put(value, "it");
+        await new Promise((resolve) => (written.oncomplete = resolve));
+        db.close();
+      },
+      { kind, raw, seed },
+    );
+    const everything = await kept(page);
+    expect(forms(seed).some((form) => everything.includes(form)), kind).toBe(true);
+  }
+});
+
+test("what is written is asked to be on the disk before it is done", async ({ page, system }) => {
+  await page.addInitScript(() => {
+    const seen: string[] = [];
+    Object.assign(globalThis, { seen });
+    const { transaction } = IDBDatabase.prototype;
+    IDBDatabase.prototype.transaction = function (stores, mode, options) {
+      if (mode === "readwrite") seen.push(options?.durability ?? "default");
+      return transaction.call(this, stores, mode, options);
+    };
+  });
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await bringKey(page, system);
+  await make(page, "durable");
+  await expect(entry(page, "durable")).toHaveAttribute("data-state", "confirmed");
+  const seen = await page.evaluate(() => (globalThis as unknown as { seen: string[] }).seen);
+  expect(seen.length).toBeGreaterThan(3);
+  expect(seen.filter((durability) => durability !== "strict")).toEqual([]);
 });
 
 test("nothing comes from elsewhere, and injected code is refused", async ({ page, system }) => {
