@@ -11,6 +11,7 @@ use cim_keys_core::command::Command;
 use cim_keys_core::jwt::AccountLimits;
 use cim_keys_tests::tools::Version;
 use std::path::Path;
+use tokio::sync::Mutex;
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
@@ -20,6 +21,10 @@ fn run<T>(future: impl Future<Output = T>) -> T {
         .unwrap()
         .block_on(future)
 }
+
+/// One system at a time: a process that another test starts has, until it is the other program, whatever is open in this
+/// one, and so keeps locks and ports that were given up here.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn options(data: &Path) -> Options {
     Options {
@@ -47,6 +52,7 @@ fn a_new_folder_becomes_a_system_and_can_be_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path();
     run(async {
+        let _alone = ALONE.lock().await;
         let host = host(data);
         let system = up(&host, data).await;
         let ready = &system.ready;
@@ -85,6 +91,7 @@ fn a_new_folder_becomes_a_system_and_can_be_gone_on_with() {
 fn a_server_that_is_too_old_is_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
     run(async {
+        let _alone = ALONE.lock().await;
         let host = host(folder.path());
         let lock = dev::take(folder.path()).unwrap();
         let options = Options { program: Some(Version::TooOld.binary()), ..options(folder.path()) };
@@ -98,6 +105,7 @@ fn a_server_that_is_too_old_is_refused_before_anything_is_made() {
 fn a_port_for_a_page_that_is_not_there_is_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
     run(async {
+        let _alone = ALONE.lock().await;
         let host = host(folder.path());
         let lock = dev::take(folder.path()).unwrap();
         let options = Options { page_port: Some(1), ..options(folder.path()) };

@@ -16,6 +16,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
+
+/// One system at a time: a process that another test starts has, until it is the other program, whatever is open in this
+/// one, and so keeps locks and ports that were given up here.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn options(data: &Path) -> Options {
     Options {
@@ -85,6 +90,7 @@ fn plain_keys(host: &Host) -> Vec<PublicKey> {
 
 #[tokio::test]
 async fn the_page_is_served_and_only_its_origin_may_connect() {
+    let _alone = ALONE.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let host = host(folder.path());
     let system = up(&host, folder.path()).await;
@@ -120,6 +126,7 @@ async fn the_page_is_served_and_only_its_origin_may_connect() {
 
 #[tokio::test]
 async fn the_signing_key_is_made_once_and_anew_when_it_signs_no_more() {
+    let _alone = ALONE.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let host = host(folder.path());
     let system = up(&host, folder.path()).await;
@@ -147,6 +154,7 @@ async fn the_signing_key_is_made_once_and_anew_when_it_signs_no_more() {
 
 #[tokio::test]
 async fn a_port_in_use_is_said_before_anything_is_made() {
+    let _alone = ALONE.lock().await;
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port();
     let folder = tempfile::tempdir().unwrap();
