@@ -136,12 +136,13 @@ fn up_notices_when_its_server_dies_and_can_be_killed_itself() {
     assert_eq!(ended.status, Some(1));
     assert!(ended.stderr.contains("nats-server ended"), "{ended:?}");
 
-    let (child, _) = up(&person);
+    let (child, killed) = up(&person);
     child.signal(Signal::KILL);
     child.end();
-    // Its server is left over: the next one ends it first.
+    // Its server is left over: the next one ends it first, and has its websocket's port.
     let left = pid();
-    let (child, _) = up(&person);
+    let (child, ready) = up(&person);
+    assert_eq!(ready["websocket_url"], killed["websocket_url"]);
     assert_ne!(pid(), left);
     assert!(rustix::process::test_kill_process(left).is_err());
     child.signal(Signal::INT);

@@ -71,6 +71,7 @@ fn a_new_folder_becomes_a_system_and_can_be_gone_on_with() {
         // A second one in the same folder is refused while it runs.
         let error = dev::take(data).unwrap_err();
         assert!(matches!(error, UpError::Pump(PumpError::Locked { purpose: "up", .. })), "{error}");
+        let websocket_url = ready.websocket_url.clone();
         assert!(system.stop().await.is_some_and(|status| status.success()));
 
         host.run(&Request::new(Command::CreateAccount {
@@ -83,6 +84,7 @@ fn a_new_folder_becomes_a_system_and_can_be_gone_on_with() {
         assert_eq!(again.ready.events_published, again.ready.events_read_back);
         assert!(again.ready.events_published >= 7, "{:?}", again.ready);
         assert_eq!(again.notes.len(), 3, "{:?}", again.notes);
+        assert_eq!(again.ready.websocket_url, websocket_url);
         again.stop().await;
     });
 }

@@ -39,7 +39,25 @@ fn host(data: &Path) -> Host {
 }
 
 async fn up(host: &Host, data: &Path) -> System {
-    dev::up(host, dev::take(data).unwrap(), &options(data)).await.unwrap()
+    up_with(host, &options(data)).await
+}
+
+async fn up_with(host: &Host, options: &Options) -> System {
+    dev::up(host, dev::take(&options.data).unwrap(), options).await.unwrap()
+}
+
+/// Where the page and the websocket of a system are.
+fn addresses(system: &System) -> (String, String) {
+    (system.ready.page_url.clone().unwrap(), system.ready.websocket_url.clone())
+}
+
+fn port(url: &str) -> u16 {
+    place(url).rsplit(':').next().unwrap().parse().unwrap()
+}
+
+/// What is said of addresses that are others than before.
+fn moved(system: &System) -> Vec<&str> {
+    system.notes.iter().map(String::as_str).filter(|note| note.contains(" than before")).collect()
 }
 
 /// `127.0.0.1:PORT` of an address.
@@ -163,4 +181,80 @@ async fn a_port_in_use_is_said_before_anything_is_made() {
     let error = dev::up(&host, dev::take(folder.path()).unwrap(), &options).await.unwrap_err();
     assert_eq!(error, UpError::Page(PageError::InUse { port }));
     assert!(!host.store().is_founded().unwrap());
+}
+
+#[tokio::test]
+async fn a_restart_has_the_same_addresses_where_they_are_free() {
+    let _alone = ALONE.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    let system = up(&host, folder.path()).await;
+    let first = addresses(&system);
+    system.stop().await;
+    let system = up(&host, folder.path()).await;
+    assert_eq!((addresses(&system), moved(&system)), (first.clone(), vec![]));
+    system.stop().await;
+
+    let taken = [
+        TcpListener::bind(place(&first.0)).await.unwrap(),
+        TcpListener::bind(place(&first.1)).await.unwrap(),
+    ];
+    let system = up(&host, folder.path()).await;
+    let second = addresses(&system);
+    assert!(first.0 != second.0 && first.1 != second.1, "{second:?}");
+    let (page, websocket) = (port(&first.0), port(&first.1));
+    assert_eq!(
+        moved(&system),
+        [
+            format!(
+                "the page has another address than before: port {page} is in use. What is pending in a browser under \
+                 {} is seen only there: to get it back, end what uses port {page} and start again with --page-port {page}",
+                first.0
+            ),
+            format!("the websocket has another address than before: port {websocket} is in use"),
+        ]
+    );
+    system.stop().await;
+
+    // Flags win over what was there last, and the way back from there is said, too.
+    drop(taken);
+    let flags = Options { page_port: Some(page), websocket_port: Some(websocket), ..options(folder.path()) };
+    let system = up_with(&host, &flags).await;
+    assert_eq!(addresses(&system), first);
+    let notes = moved(&system);
+    assert!(notes.len() == 1 && notes[0].contains(&second.0), "{notes:?}");
+    system.stop().await;
+}
+
+#[tokio::test]
+async fn a_flag_may_name_a_port_that_was_the_others() {
+    let _alone = ALONE.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    let system = up(&host, folder.path()).await;
+    let (page, websocket) = addresses(&system);
+    system.stop().await;
+    let flags = Options { websocket_port: Some(port(&page)), ..options(folder.path()) };
+    let system = up_with(&host, &flags).await;
+    let now = addresses(&system);
+    assert!(port(&now.1) == port(&page) && ![&page, &websocket].contains(&&now.0), "{now:?}");
+    assert_eq!(moved(&system).len(), 1, "{:?}", system.notes);
+    system.stop().await;
+}
+
+#[tokio::test]
+async fn damaged_ports_are_ignored_and_said() {
+    let _alone = ALONE.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    let file = folder.path().join("ports.json");
+    std::fs::write(&file, "{\"page\":").unwrap();
+    let system = up(&host, folder.path()).await;
+    let first = addresses(&system);
+    let notes = moved(&system);
+    assert!(notes.len() == 1 && notes[0].contains("ports.json is ignored"), "{notes:?}");
+    system.stop().await;
+    let system = up(&host, folder.path()).await;
+    assert_eq!((addresses(&system), moved(&system)), (first, vec![]));
+    system.stop().await;
 }

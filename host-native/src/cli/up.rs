@@ -20,10 +20,10 @@ pub(super) struct Args {
     /// Client port; a free one where this is left out
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Websocket port; a free one where this is left out
+    /// Websocket port; where this is left out, the one that --data had before or a free one
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     websocket_port: Option<u16>,
-    /// The page's port; a free one where this is left out
+    /// The page's port; where this is left out, the one that --data had before or a free one
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     page_port: Option<u16>,
     /// The nats-server program; else NATS_SERVER_BIN, else the first on PATH that is 2.12.1 or newer

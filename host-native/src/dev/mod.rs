@@ -2,6 +2,7 @@
 //! every event published and read back.
 
 mod page_key;
+mod ports;
 pub mod server;
 mod verify;
 
@@ -27,6 +28,7 @@ use cim_keys_core::roles::{self, PipelineRole};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::KEYS_EVENTS;
 use cim_keys_core::subjects::Namespace;
+use ports::Ports;
 use serde::Serialize;
 use server::{Server, ServerError};
 use std::collections::BTreeMap;
@@ -51,9 +53,9 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// Client port; none takes a free one.
     pub port: Option<u16>,
-    /// Websocket port; none takes a free one.
+    /// Websocket port; none takes the one of the last run in this folder where it is free, else a free one.
     pub websocket_port: Option<u16>,
-    /// The page's port; none takes a free one.
+    /// The page's port; none takes the one of the last run in this folder where it is free, else a free one.
     pub page_port: Option<u16>,
     /// The page's files; where there are none, no page is served.
     pub assets: Assets,
@@ -156,7 +158,9 @@ pub async fn up(host: &Host, lock: Lock, options: &Options) -> Result<System, Up
     let data =
         std::path::absolute(&options.data).map_err(|error| UpError::Folder { reason: error.to_string() })?;
     // First, because the server must know the page's address, and because a port in use is said at once.
-    let page = listen(options).await?;
+    let mut notes = Vec::new();
+    let had = Ports::read(&data, &mut notes);
+    let page = listen(options, had, &mut notes).await?;
     let program = server::find(options.program.as_deref()).await?;
     steps.done("nats_server");
 
@@ -169,10 +173,12 @@ pub async fn up(host: &Host, lock: Lock, options: &Options) -> Result<System, Up
     };
     steps.done("identities");
 
-    let server = launch(host, &program, &data, options, page.as_ref()).await?;
+    // Before the websocket's port is looked at: what an earlier run left over may still have it.
+    server::end_left_over(&data.join("server")).await?;
+    let websocket_port = had.websocket(options, &mut notes);
+    let server = launch(host, &program, &data, (options.port, websocket_port), page.as_ref()).await?;
     steps.done("server");
 
-    let mut notes = Vec::new();
     if page.is_none() {
         notes.push(
             "no page: this program was built without it; in a checkout, `cargo xtask up` has it".to_owned(),
@@ -254,6 +260,8 @@ pub async fn up(host: &Host, lock: Lock, options: &Options) -> Result<System, Up
     }
     let creds = users.into_iter().map(|(name, (path, _))| (name, path)).collect();
     steps.done("contexts");
+    // Last, as notes are only seen where all went well: no address is forgotten without a word.
+    had.keep(&data, page.as_ref().map(Listener::port), &server.websocket_url, &mut notes);
     let page_url = page.as_ref().map(|page| format!("http://127.0.0.1:{}/", page.port()));
     let page = page.map(|page| {
         let site = Site {
@@ -354,11 +362,11 @@ fn user(
 }
 
 /// Takes the page's port, where there is a page. Somebody who names a port wants one.
-async fn listen(options: &Options) -> Result<Option<Listener>, UpError> {
+async fn listen(options: &Options, had: Ports, notes: &mut Vec<String>) -> Result<Option<Listener>, UpError> {
     match (options.assets.is_empty(), options.page_port) {
         (true, None) => Ok(None),
         (true, Some(_)) => Err(PageError::NotBuilt.into()),
-        (false, port) => Ok(Some(Listener::bind(port).await?)),
+        (false, _) => Ok(Some(had.page(options, notes).await?)),
     }
 }
 
@@ -366,7 +374,7 @@ async fn launch(
     host: &Host,
     program: &Path,
     data: &Path,
-    options: &Options,
+    (client_port, websocket_port): (Option<u16>, Option<u16>),
     page: Option<&Listener>,
 ) -> Result<Server, UpError> {
     let folder = data.join("server");
@@ -375,8 +383,8 @@ async fn launch(
     let port = |port: Option<u16>| ("127.0.0.1".to_owned(), port.map_or(-1, i32::from));
     let configuration = Configuration {
         name: Some("cim-keys-up".to_owned()),
-        listen: port(options.port),
-        websocket: Some(port(options.websocket_port)),
+        listen: port(client_port),
+        websocket: Some(port(websocket_port)),
         websocket_origins: page.map_or_else(Vec::new, |page| {
             ["127.0.0.1", "localhost"].map(|name| format!("http://{name}:{}", page.port())).to_vec()
         }),
@@ -384,11 +392,10 @@ async fn launch(
         store: folder.clone(),
         resolver: Resolver::Full { dir: folder.join("resolver") },
         ports: Some(ports.clone()),
-        pid: Some(folder.join("server.pid")),
+        pid: Some(folder.join(server::PID)),
     };
     let text = config::text(host.store(), &configuration)?;
-    let path = folder.join("server.conf");
-    server::end_left_over(&folder.join("server.pid"), &path).await?;
+    let path = folder.join(server::CONFIGURATION);
     files::replace(&path, text.as_bytes())?;
     Ok(Server::start(program, &path, &ports, &folder.join("server.log")).await?)
 }

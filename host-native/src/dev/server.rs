@@ -14,6 +14,9 @@ use tokio::time::Instant;
 const START: Duration = Duration::from_secs(30);
 /// How long it may take to end in order.
 const END: Duration = Duration::from_secs(10);
+/// In the server's folder: its configuration, and the number of its process.
+pub(super) const CONFIGURATION: &str = "server.conf";
+pub(super) const PID: &str = "server.pid";
 /// Between two looks at whether it is ready.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -160,9 +163,10 @@ impl Server {
 
 /// Ends the server that an earlier run, killed, has left over in this folder: the one whose number is in its own file and
 /// that runs with this very configuration.
-pub(super) async fn end_left_over(pid_file: &Path, configuration: &Path) -> Result<(), ServerError> {
+pub(super) async fn end_left_over(folder: &Path) -> Result<(), ServerError> {
+    let configuration = folder.join(CONFIGURATION);
     let Some(number) =
-        std::fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse::<i32>().ok())
+        std::fs::read_to_string(folder.join(PID)).ok().and_then(|text| text.trim().parse::<i32>().ok())
     else {
         return Ok(());
     };
