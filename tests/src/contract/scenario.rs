@@ -256,7 +256,9 @@ impl Standing {
         match self {
             Standing::Calm(calm) => seen.kind == calm.word(),
             Standing::Blocked { blocked, says } => {
-                seen.kind == "blocked" && seen.code == *blocked && seen.text.to_lowercase().contains(&says.to_lowercase())
+                seen.kind == "blocked"
+                    && seen.code == *blocked
+                    && seen.text.to_lowercase().contains(&says.to_lowercase())
             }
             Standing::Waiting { waiting } => seen.kind == "waiting" && seen.code == *waiting,
         }
