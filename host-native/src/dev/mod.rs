@@ -160,7 +160,7 @@ pub async fn up(host: &Host, lock: Lock, options: &Options) -> Result<System, Up
     // First, because the server must know the page's address, and because a port in use is said at once.
     let mut notes = Vec::new();
     let had = Ports::read(&data, &mut notes);
-    let page = listen(options, had, &mut notes).await?;
+    let page = listen(host, options, had, &mut notes).await?;
     let program = server::find(options.program.as_deref()).await?;
     steps.done("nats_server");
 
@@ -175,7 +175,7 @@ pub async fn up(host: &Host, lock: Lock, options: &Options) -> Result<System, Up
 
     // Before the websocket's port is looked at: what an earlier run left over may still have it.
     server::end_left_over(&data.join("server")).await?;
-    let websocket_port = had.websocket(options, &mut notes);
+    let websocket_port = had.websocket(host.ambient(), options, &mut notes);
     let server = launch(host, &program, &data, (options.port, websocket_port), page.as_ref()).await?;
     steps.done("server");
 
@@ -362,11 +362,16 @@ fn user(
 }
 
 /// Takes the page's port, where there is a page. Somebody who names a port wants one.
-async fn listen(options: &Options, had: Ports, notes: &mut Vec<String>) -> Result<Option<Listener>, UpError> {
+async fn listen(
+    host: &Host,
+    options: &Options,
+    had: Ports,
+    notes: &mut Vec<String>,
+) -> Result<Option<Listener>, UpError> {
     match (options.assets.is_empty(), options.page_port) {
         (true, None) => Ok(None),
         (true, Some(_)) => Err(PageError::NotBuilt.into()),
-        (false, _) => Ok(Some(had.page(options, notes).await?)),
+        (false, _) => Ok(Some(had.page(host.ambient(), options, notes).await?)),
     }
 }
 

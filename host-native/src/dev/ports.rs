@@ -2,6 +2,7 @@
 //! page's address.
 
 use super::Options;
+use crate::ambient::Ambient;
 use crate::files::{self, FileError};
 use crate::page::{Listener, PageError};
 use serde::{Deserialize, Serialize};
@@ -61,16 +62,14 @@ impl Ports {
     /// is said.
     pub(super) async fn page(
         self,
+        ambient: &Ambient,
         options: &Options,
         notes: &mut Vec<String>,
     ) -> Result<Listener, PageError> {
         let had = self.page.map(NonZeroU16::get);
-        let listener = match (options.page_port, had) {
-            (None, Some(port)) if !asked(options, port) => match Listener::bind(Some(port)).await {
-                Ok(listener) => listener,
-                Err(_) => Listener::bind(None).await?,
-            },
-            (asked, _) => Listener::bind(asked).await?,
+        let listener = match options.page_port {
+            Some(port) => Listener::bind(Some(port)).await?,
+            None => first_free(had.into_iter().chain(lasting(ambient)), options).await?,
         };
         if let Some(had) = had.filter(|had| *had != listener.port()) {
             let (why, way) = match options.page_port {
@@ -87,20 +86,48 @@ impl Ports {
         Ok(listener)
     }
 
-    /// The port for the server's websocket: the one that is asked for, else the one it had; none where that is in use.
-    pub(super) fn websocket(self, options: &Options, notes: &mut Vec<String>) -> Option<u16> {
-        let had = self.websocket.map(NonZeroU16::get);
+    /// The port for the server's websocket: the one that is asked for, else the one it had, else a free one; none leaves it
+    /// to the server.
+    pub(super) fn websocket(
+        self,
+        ambient: &Ambient,
+        options: &Options,
+        notes: &mut Vec<String>,
+    ) -> Option<u16> {
         if options.websocket_port.is_some() {
             return options.websocket_port;
         }
+        let had = self.websocket.map(NonZeroU16::get);
         // The server takes it for itself a moment later: it cannot be handed a port that is held.
-        let free =
-            had.filter(|had| !asked(options, *had) && TcpListener::bind((Ipv4Addr::LOCALHOST, *had)).is_ok());
-        if let (Some(had), None) = (had, free) {
+        let is_free =
+            |port: &u16| !asked(options, *port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        let found = had.into_iter().chain(lasting(ambient)).find(is_free);
+        if let Some(had) = had.filter(|had| Some(*had) != found) {
             notes.push(format!("the websocket has another address than before: port {had} is in use"));
         }
-        free
+        found
     }
+}
+
+/// Ports to choose an address from that is to last: below those that systems give to outgoing connections, any of which
+/// could have it at the next start.
+fn lasting(ambient: &Ambient) -> Vec<u16> {
+    // Without randomness any free port has to do.
+    let random = ambient.moment().map(|moment| moment.random).unwrap_or_default();
+    random
+        .chunks_exact(2)
+        .map(|pair| 10_000 + pair.iter().fold(0, |sum, byte| sum * 256 + u16::from(*byte)) % 20_000)
+        .collect()
+}
+
+/// Listens on the first of these that is free and that no flag names, else on any.
+async fn first_free(ports: impl Iterator<Item = u16>, options: &Options) -> Result<Listener, PageError> {
+    for port in ports.filter(|port| !asked(options, *port)) {
+        if let Ok(listener) = Listener::bind(Some(port)).await {
+            return Ok(listener);
+        }
+    }
+    Listener::bind(None).await
 }
 
 /// Whether a flag names this port, for whatever: flags win.
@@ -144,6 +171,14 @@ mod tests {
             assert_eq!(Ports::read(folder.path(), &mut notes), Ports::default(), "{text}");
             assert!(notes.len() == 1 && notes[0].contains("is ignored"), "{text}: {notes:?}");
         }
+    }
+
+    #[test]
+    fn an_address_that_is_to_last_is_below_those_of_outgoing_connections() {
+        let ambient = Ambient::system();
+        let all: Vec<u16> = (0..100).flat_map(|_| lasting(&ambient)).collect();
+        assert!(all.iter().all(|port| (10_000..30_000).contains(port)), "{all:?}");
+        assert!(all.len() == 800 && all.iter().max() > all.iter().min());
     }
 
     #[test]
