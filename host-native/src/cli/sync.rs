@@ -177,7 +177,7 @@ async fn prepare(
         Err(error) if error.code() == "stream-missing" => Ok(true),
         Err(error) => Err(error),
     };
-    let events = missing(streams::info(link, KEYS_EVENTS).await)?;
+    let events = missing(streams::awaited(link, KEYS_EVENTS).await)?;
     let archive = match missing(streams::info(link, KEYS_ARCHIVE).await) {
         Ok(missing) => missing,
         // Creds that do not see the archive can publish all the same.

@@ -48,6 +48,10 @@ impl Host {
                 (Registry::new(registry.clone()).facts(&lookups, true), None)
             };
             let own = self.store.own(&ids)?;
+            if !founded && !own.is_empty() {
+                // Another process was first, since the store was looked at.
+                continue;
+            }
             let mut imported = Imported {
                 registry: registry.clone(),
                 founded: !founded,

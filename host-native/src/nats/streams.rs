@@ -11,6 +11,9 @@ use cim_keys_core::sync::StreamInfo;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// Between two questions to whom nobody answered.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// Both streams as they must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -112,6 +115,25 @@ pub async fn info(link: &Link, stream: &str) -> Result<StreamInfo, StreamsError>
     let mut info = jetstream::stream_info(&answer).map_err(|error| refused(stream, error))?;
     info.server = link.server_numbers();
     Ok(info)
+}
+
+/// The same where nobody may answer yet: an account that the server is still loading, a stream without a leader. Asks
+/// again for as long as one answer may take.
+///
+/// # Errors
+/// See [`info`].
+pub async fn awaited(link: &Link, stream: &str) -> Result<StreamInfo, StreamsError> {
+    let start = tokio::time::Instant::now();
+    loop {
+        match info(link, stream).await {
+            Err(StreamsError::NoAnswer { trouble: Trouble::NoResponders, .. })
+                if start.elapsed() < link.answer() =>
+            {
+                tokio::time::sleep(AGAIN).await;
+            }
+            found => return found,
+        }
+    }
 }
 
 async fn create(link: &Link, config: &StreamConfig, replicas: u32) -> Result<(), StreamsError> {
