@@ -96,6 +96,21 @@ test("a websocket cut in the middle of a publish, whether the server took it or 
   expect(new Set(ids).size).toBe(ids.length);
 });
 
+test("a server that closes before it greets is asked again", async ({ page, system }) => {
+  let met = 0;
+  await page.routeWebSocket(/.*/, (socket) => {
+    met += 1;
+    if (met <= 2) void socket.close();
+    else socket.connectToServer();
+  });
+  await page.goto(system.ready.page_url);
+  const field = page.getByLabel("Creds file of the browser role");
+  await expect(field).toBeEnabled();
+  await field.setInputFiles(system.ready.creds["browser"] ?? "");
+  await expect(status(page)).toHaveAttribute("data-kind", "idle", { timeout: 30_000 });
+  expect(met).toBe(3);
+});
+
 test("a tab closed between publish and acknowledgement goes on when it is opened again", async ({ context, system }) => {
   const first = await context.newPage();
   let isSent = false;

@@ -155,8 +155,8 @@ pub fn take(data: &Path) -> Result<Lock, UpError> {
 /// See [`UpError`]; the server is ended then.
 pub async fn up(host: &Host, lock: Lock, options: &Options) -> Result<System, UpError> {
     let mut steps = Steps { last: Instant::now(), done: BTreeMap::new() };
-    let data =
-        std::path::absolute(&options.data).map_err(|error| UpError::Folder { reason: error.to_string() })?;
+    let data = std::fs::canonicalize(&options.data)
+        .map_err(|error| UpError::Folder { reason: error.to_string() })?;
     // First, because the server must know the page's address, and because a port in use is said at once.
     let mut notes = Vec::new();
     let had = Ports::read(&data, &mut notes);

@@ -9,6 +9,8 @@ import type { Keyring } from "./keyring";
 
 /** How long one answer may take, in milliseconds. */
 const ANSWER = 5_000;
+/** How long the client may take to say why a connection was closed. */
+const CLOSED = 500;
 /** How long one batch of messages may take. */
 const BATCH = 30_000;
 
@@ -61,7 +63,7 @@ export class Link {
     let socket: WebSocket | undefined;
     try {
       const opened = (socket = new WebSocket(target.url));
-      const connection = await wsconnect({
+      const connecting = wsconnect({
         servers: target.url,
         wsFactory: () => Promise.resolve({ socket: opened, encrypted: opened.url.startsWith("wss:") }),
         authenticator: (nonce) => ({
@@ -77,6 +79,18 @@ export class Link {
         ignoreClusterUpdates: true,
         name: "cim-keys page",
       });
+      // The client waits for ever where a connection ends between its two greetings. What it says itself comes first.
+      const gone = new Promise<never>((_, reject) => {
+        const end = (millis: number) => setTimeout(() => reject(new Error("gone")), millis);
+        opened.addEventListener("close", () => end(CLOSED), { once: true });
+        end(2 * ANSWER);
+      });
+      const late = () => void connecting.then((connection) => connection.close()).catch(() => undefined);
+      const connection = await Promise.race([connecting, gone]).catch((error: unknown) => {
+        late();
+        throw error;
+      });
+      gone.catch(() => undefined);
       return new Link(core, connection, opened, endpoints);
     } catch (error) {
       socket?.close();
