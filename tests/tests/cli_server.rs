@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 
 /// Starts `up` and gives the line that it prints when it is ready.
 fn up(person: &Person) -> (Running, Value) {
+    up_in(person, "system")
+}
+
+fn up_in(person: &Person, folder: &str) -> (Running, Value) {
     let server = Version::Newest.binary();
-    let words = ["up", "--data", "system", "--output", "json", "--nats-server", server.to_str().unwrap()];
+    let words = ["up", "--data", folder, "--output", "json", "--nats-server", server.to_str().unwrap()];
     let mut running = person.start(&words);
     let line = running.line();
     if line.is_empty() {
@@ -141,7 +145,9 @@ fn up_notices_when_its_server_dies_and_can_be_killed_itself() {
     child.end();
     // Its server is left over: the next one ends it first, and has its websocket's port.
     let left = pid();
-    let (child, ready) = up(&person);
+    // Also where the folder is given another name: two servers on the same files would destroy them.
+    std::os::unix::fs::symlink("system", person.home().join("another")).unwrap();
+    let (child, ready) = up_in(&person, "another");
     assert_eq!(ready["websocket_url"], killed["websocket_url"]);
     assert_ne!(pid(), left);
     assert!(rustix::process::test_kill_process(left).is_err());
