@@ -9,6 +9,7 @@ use crate::jwt::{DecodeError, Members};
 use crate::order;
 use crate::roles;
 use crate::stream::{KEYS_EVENTS, StreamConfig};
+use crate::subjects::Namespace;
 use crate::sync::{Failure, Reply, StreamInfo};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -255,6 +256,38 @@ pub fn batched(block: &[u8], payload: Vec<u8>) -> Batched {
     let first = String::from_utf8_lossy(block);
     let words = first.lines().next().unwrap_or_default().split_whitespace();
     Batched::End { status: words.skip(1).find_map(|word| word.parse().ok()).unwrap_or_default() }
+}
+
+/// Reads a message of the log, which came on `subject`. None where it is not what the stream stored just now: anybody who
+/// may ask for a stored message can have the answer sent to a subject of the log.
+#[must_use]
+pub fn logged(
+    namespace: &Namespace,
+    subject: &str,
+    list: Vec<(String, String)>,
+    payload: Vec<u8>,
+) -> Option<StoredMessage> {
+    let mut streams = list.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Nats-Stream"));
+    if !matches!((streams.next(), streams.next()), (Some((_, name)), None) if name == KEYS_EVENTS) {
+        return None;
+    }
+    let message = stored(list, payload)?;
+    let tail = |pattern: String, subject: &str| -> Option<String> {
+        subject.strip_prefix(pattern.trim_end_matches('>')).map(ToOwned::to_owned)
+    };
+    let shown = tail(namespace.log(), subject)?;
+    (tail(namespace.event_pattern(), &message.subject)? == shown).then_some(message)
+}
+
+/// [`logged`] from the header block as it came over the connection.
+#[must_use]
+pub fn logged_block(
+    namespace: &Namespace,
+    subject: &str,
+    block: &[u8],
+    payload: Vec<u8>,
+) -> Option<StoredMessage> {
+    logged(namespace, subject, header_lines(block), payload)
 }
 
 /// Reads the answer to `STREAM.MSG.GET`; none where there is no message of this sequence.

@@ -57,6 +57,28 @@ pub struct Pending {
     pub messages_hash: Option<Digest>,
 }
 
+/// A command whose messages can be sent: decided on exactly the state that the commands before it leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Place in the journal, ascending.
+    pub position: u64,
+    /// Its id.
+    pub command_id: Uuid,
+    /// Which attempt at it.
+    pub attempt: u32,
+    /// Digest of the command.
+    pub command_hash: Digest,
+    /// Digest of its draft.
+    pub draft_hash: Digest,
+    /// Who vouches for it.
+    pub authority: PublicKey,
+    /// Its messages.
+    pub envelopes: Vec<Envelope>,
+    /// Digest of the messages as they were completed here; see [`Pending::messages_hash`].
+    #[serde(default)]
+    pub messages_hash: Option<Digest>,
+}
+
 /// Where one of our commands stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

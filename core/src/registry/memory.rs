@@ -6,6 +6,7 @@ use crate::context::RegistryId;
 use crate::nkey::PublicKey;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use uuid::Uuid;
 
 /// The state at `head`, and over it the entities that pending commands touched.
@@ -13,7 +14,8 @@ use uuid::Uuid;
 pub struct Registry {
     id: RegistryId,
     confirmed: Layer,
-    overlay: BTreeMap<EntityId, (u64, Entity)>,
+    /// By the place of the command that left it so: the newest counts, the others are needed once those are confirmed.
+    overlay: BTreeMap<EntityId, BTreeMap<u64, Entity>>,
     commands: BTreeMap<Uuid, Recorded>,
 }
 
@@ -65,7 +67,7 @@ impl Registry {
 
     /// Writes an entity as the pending command at this place in the journal leaves it.
     pub fn put_overlay(&mut self, position: u64, entity: Entity) {
-        self.overlay.insert(entity.id(), (position, entity));
+        self.overlay.entry(entity.id()).or_default().insert(position, entity);
     }
 
     /// Forgets the overlay, to fold it again.
@@ -73,9 +75,18 @@ impl Registry {
         self.overlay.clear();
     }
 
-    /// Forgets what commands up to this place left in the overlay: they are confirmed.
+    /// Commands up to this place are confirmed: what they left in the overlay is the state at `head` now.
     pub fn settle_overlay(&mut self, position: u64) {
-        self.overlay.retain(|_, (at, _)| *at > position);
+        let mut settled = Vec::new();
+        self.overlay.retain(|_, versions| {
+            let pending = versions.split_off(&position.saturating_add(1));
+            let confirmed = core::mem::replace(versions, pending);
+            settled.extend(confirmed.into_values().next_back());
+            !versions.is_empty()
+        });
+        for entity in settled {
+            self.put(entity);
+        }
     }
 
     /// Entities at `head`, by id.
@@ -85,7 +96,7 @@ impl Registry {
 
     /// Entities that pending commands touched, by id.
     pub fn pending(&self) -> impl Iterator<Item = &Entity> {
-        self.overlay.values().map(|(_, entity)| entity)
+        self.overlay.values().filter_map(newest)
     }
 
     /// Admitted commands, by id.
@@ -110,15 +121,15 @@ impl Registry {
     }
 
     fn entity(&self, id: EntityId, with_overlay: bool) -> Option<&Entity> {
-        let pending = self.overlay.get(&id).filter(|_| with_overlay).map(|(_, entity)| entity);
+        let pending = self.overlay.get(&id).filter(|_| with_overlay).and_then(newest);
         pending.or_else(|| self.confirmed.entities.get(&id))
     }
 
     fn name(&self, parent: PublicKey, name: &str, with_overlay: bool) -> Option<EntityId> {
         let operator = self.id.operator;
         if with_overlay {
-            let holder = self.overlay.values().find(|(_, e)| e.holds_name(operator) == Some((parent, name)));
-            if let Some((_, entity)) = holder {
+            let holder = self.pending().find(|entity| entity.holds_name(operator) == Some((parent, name)));
+            if let Some(entity) = holder {
                 return Some(entity.id());
             }
         }
@@ -126,4 +137,8 @@ impl Registry {
         // An overlaid entity holds what its overlay says.
         if with_overlay && self.overlay.contains_key(&holder) { None } else { Some(holder) }
     }
+}
+
+fn newest(versions: &BTreeMap<u64, Entity>) -> Option<&Entity> {
+    versions.values().next_back()
 }

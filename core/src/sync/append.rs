@@ -1,52 +1,54 @@
 //! Checking pending commands again, and appending them where the stream ends.
 
-use super::catchup::entities;
-use super::contract::Moment;
-use super::contract::{Outgoing, Output, Overlay, Persist, Reply, Send, Status};
+use super::contract::{Moment, Outgoing, Output, Overlay, Persist, Reply, Send, Status};
 use super::machine::{Batch, Machine, Pass, State};
 use super::patience::{self, Next};
 use super::reasons::{incomplete, named, too_old};
-use super::recheck::{Verdict, Work};
+use super::recheck::{Verdict, Work, genuine};
 use crate::admission::{Anomaly, Assembler, Group};
 use crate::digest::Digest;
-use crate::journal::{Hold, Progress};
+use crate::journal::{Hold, Progress, Ready};
 use crate::order;
-use crate::registry::{EntityId, Facts, Lookup, Recorded};
+use crate::registry::{Facts, Lookup, Recorded};
 use crate::rules::Reason;
 use crate::stream::SERVER_FLOOR;
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use uuid::Uuid;
 
-/// Commands loaded at once.
+/// Commands loaded at once to be checked again.
 const LOAD_LIMIT: u32 = 1000;
 /// Messages in one atomic batch.
 const BATCH_LIMIT: usize = 1000;
-/// Bytes in one atomic batch.
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes in one atomic batch: subjects, headers and payloads, and what transport adds.
+pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes that transport headers add to a message at most.
+const TRANSPORT: usize = 256;
+/// Events of a batch from which on the log would only repeat what is known.
+const BULK: usize = 64;
 
 impl Machine {
-    /// Walks over the pending commands: all of them when something foreign came, else the first few.
+    /// Walks over the pending commands: over all of them when something foreign came, else over the first few to send them.
     pub(super) fn walk(&mut self) -> Vec<Output> {
-        let pass = Pass {
-            refold: self.progress.recheck_due,
+        self.ground();
+        if !self.progress.recheck_due {
+            return self.gather();
+        }
+        self.load(Pass {
             after: 0,
             more: false,
             revision: 0,
             facts: Facts::new(self.registry.clone()),
-            changed: BTreeMap::new(),
+            overlay: Vec::new(),
             held: Vec::new(),
             held_revocations: Vec::new(),
             rechecked: Vec::new(),
-            batch: Batch::default(),
-        };
-        self.load(pass)
+        })
     }
 
-    pub(super) fn load(&mut self, pass: Pass) -> Vec<Output> {
+    fn load(&mut self, pass: Pass) -> Vec<Output> {
         let output = Output::Load { after: pass.after, limit: LOAD_LIMIT };
         self.state = State::Loading(Box::new(pass));
         alloc::vec![output]
@@ -60,94 +62,49 @@ impl Machine {
         alloc::vec![Output::LoadFacts { scopes }]
     }
 
-    pub(super) fn check(
-        &mut self,
-        mut pass: Pass,
-        works: Vec<Work>,
-        facts: Facts,
-        moment: &Moment,
-    ) -> Vec<Output> {
+    pub(super) fn check(&mut self, mut pass: Pass, works: Vec<Work>, facts: Facts) -> Vec<Output> {
         pass.facts.add(facts);
         let skip = self.skips_recheck();
         for work in works {
-            let full = !pass.batch.has_room(&work) || self.alone && !pass.batch.works.is_empty();
-            if !pass.refold && full {
-                pass.more = false;
-                break;
-            }
-            pass.after = work.pending.position;
-            let verdict = match self.genuine(&work, pass.refold) {
-                Ok(()) => work.check(&mut pass.facts, skip),
-                Err(reason) => Ok(Verdict::Hold(reason)),
-            };
-            match verdict {
+            let (position, command_id) = (work.pending.position, work.pending.context.command_id);
+            pass.after = position;
+            match work.check(&mut pass.facts, skip) {
                 Ok(Verdict::Stands { facts_hash, changed }) => {
                     if facts_hash != work.pending.facts_hash {
-                        pass.rechecked.push((work.pending.context.command_id, facts_hash));
+                        pass.rechecked.push((command_id, facts_hash));
                     }
-                    pass.changed.extend(changed.iter().map(|id| (*id, work.pending.position)));
-                    if !pass.refold {
-                        pass.batch.push(work, changed);
-                    }
+                    let left = changed.iter().filter_map(|id| pass.facts.entity(*id).ok().flatten());
+                    pass.overlay.extend(left.map(|entity| (position, entity.clone())));
                 }
                 Ok(Verdict::Hold(reason)) => {
-                    let command_id = work.pending.context.command_id;
                     pass.held.push(Hold { command_id, reason });
                     if work.pending.command.is_revocation() {
                         pass.held_revocations.push(command_id);
-                    }
-                    if !pass.refold {
-                        // It should have been held before: fold the overlay anew without it.
-                        self.progress.recheck_due = true;
-                        return self.walk();
                     }
                 }
                 Err(missing) => return self.block(incomplete(&missing)),
             }
         }
-        if pass.refold && pass.more {
-            return self.load(pass);
-        }
-        if pass.refold {
-            return self.persist_pass(pass);
-        }
-        let redecide: Vec<Uuid> =
-            pass.held_revocations.iter().filter(|id| !self.tried.contains(id)).copied().collect();
-        if !redecide.is_empty() {
-            return self.redecide(redecide);
-        }
-        self.send(pass, moment)
+        if pass.more { self.load(pass) } else { self.persist_pass(pass) }
     }
 
-    /// Signatures cost more than all the rest: each command's are looked at once, before it is sent for the first time.
-    fn genuine(&mut self, work: &Work, refold: bool) -> Result<(), Reason> {
-        let hash = work.pending.draft_hash;
-        match self.verified.get(&hash) {
-            Some(known) => return known.clone(),
-            None if refold => return Ok(()),
-            None => {}
-        }
-        let verdict = work.genuine(&self.registry);
-        self.verified.insert(hash, verdict.clone());
-        verdict
-    }
-
-    pub(super) fn persist_pass(&mut self, pass: Pass) -> Vec<Output> {
-        let overlay = pass.changed.iter().filter_map(|(id, position)| {
-            pass.facts.entity(*id).ok().flatten().map(|entity| (*position, entity.clone()))
-        });
+    fn persist_pass(&mut self, pass: Pass) -> Vec<Output> {
         let persist = Persist {
             expect_head: self.progress.head,
             expect_revision: Some(pass.revision),
             progress: Progress { recheck_due: false, ..self.progress.clone() },
-            overlay: Overlay::Replace(overlay.collect()),
+            overlay: Overlay::Replace(pass.overlay),
             held: pass.held,
             rechecked: pass.rechecked,
             ..Persist::default()
         };
-        let redecide = pass.held_revocations.into_iter().filter(|id| !self.tried.contains(id)).collect();
+        let redecide = self.untried(&pass.held_revocations);
         self.state = State::PersistingPass { redecide, again: false };
         alloc::vec![Output::Persist(Box::new(persist))]
+    }
+
+    fn untried(&self, held_revocations: &[Uuid]) -> Vec<Uuid> {
+        held_revocations.iter().filter(|id| !self.tried.contains(id)).copied().collect()
     }
 
     pub(super) fn redecide(&mut self, mut rest: Vec<Uuid>) -> Vec<Output> {
@@ -161,24 +118,109 @@ impl Machine {
         }
     }
 
-    pub(super) fn send(&mut self, pass: Pass, moment: &Moment) -> Vec<Output> {
-        let mut batch = pass.batch;
-        if batch.works.is_empty() {
-            self.unsent = 0;
-            self.state = State::Rest;
-            return alloc::vec![Output::Report(Status::Idle)];
+    /// One command at a time goes out while it is not known which one is refused, or whether the server is well again.
+    fn goes_alone(&self) -> bool {
+        self.alone || self.breaker.is_half_open()
+    }
+
+    fn gather(&mut self) -> Vec<Output> {
+        let messages = if self.goes_alone() { 1 } else { BATCH_LIMIT as u32 };
+        self.state = State::Gathering;
+        alloc::vec![Output::Gather { after: self.taken, messages }]
+    }
+
+    /// Pending commands stand on exactly the state that those before them leave: what was decided here was decided on that,
+    /// and what something foreign could have changed was checked again since.
+    pub(super) fn take_gathered(
+        &mut self,
+        commands: Vec<Ready>,
+        held_revocations: &[Uuid],
+        moment: &Moment,
+    ) -> Vec<Output> {
+        if !self.known {
+            return self.read();
+        }
+        let flies = self.flight.is_some();
+        let redecide = self.untried(held_revocations);
+        if !flies && !redecide.is_empty() {
+            return self.redecide(redecide);
+        }
+        let mut batch = Box::new(Batch::default());
+        let mut all = true;
+        for command in commands {
+            let full = !batch.has_room(&command) || self.goes_alone() && !batch.commands.is_empty();
+            if full {
+                all = false;
+                break;
+            }
+            if let Err(reason) = self.look_at(&command) {
+                if !flies && batch.commands.is_empty() {
+                    return self.hold(command.command_id, reason);
+                }
+                // Its turn comes when nothing else is on its way.
+                all = false;
+                break;
+            }
+            self.taken = command.position;
+            batch.push(command);
+        }
+        let is_empty = batch.commands.is_empty();
+        self.dry = all && (is_empty || !batch.is_full());
+        if flies {
+            self.prepared = (!is_empty).then_some(batch);
+            self.state = State::Flying;
+            return Vec::new();
+        }
+        if is_empty {
+            return self.rests();
         }
         if self.server.is_some_and(|found| found < SERVER_FLOOR) {
             return self.block(too_old(self.server));
         }
-        batch.entities = entities(&pass.facts, &batch.changed);
-        let send = self.outgoing(&batch, moment);
-        self.state = State::Sending(Box::new(batch));
-        alloc::vec![Output::Send(send)]
+        self.bulk_since.get_or_insert(moment.millis);
+        let mut outputs = alloc::vec![Output::Send(self.outgoing(&batch, self.progress.head, moment))];
+        self.flight = Some(batch);
+        outputs.extend(self.prepare());
+        outputs
     }
 
-    pub(super) fn outgoing(&self, batch: &Batch, moment: &Moment) -> Send {
-        let envelopes: Vec<_> = batch.works.iter().flat_map(|work| &work.pending.envelopes).collect();
+    /// While one append is on its way, the next one is made ready.
+    fn prepare(&mut self) -> Vec<Output> {
+        if self.dry || self.goes_alone() {
+            self.state = State::Flying;
+            return Vec::new();
+        }
+        self.gather()
+    }
+
+    /// Nothing is left to send.
+    fn rests(&mut self) -> Vec<Output> {
+        self.unsent = 0;
+        self.conflict_since = None;
+        if !self.following {
+            return self.read();
+        }
+        if self.tail.is_ahead_of(self.progress.head) {
+            return self.catch_up();
+        }
+        self.state = State::Rest;
+        self.idle = true;
+        alloc::vec![Output::Report(Status::Idle)]
+    }
+
+    /// Signatures cost more than all the rest: they are looked at once.
+    fn look_at(&mut self, command: &Ready) -> Result<(), Reason> {
+        if self.verified.contains(&command.draft_hash) {
+            return Ok(());
+        }
+        if genuine(command, &self.registry)? {
+            self.verified.insert(command.draft_hash);
+        }
+        Ok(())
+    }
+
+    fn outgoing(&self, batch: &Batch, head: u64, moment: &Moment) -> Send {
+        let envelopes: Vec<_> = batch.commands.iter().flat_map(|command| &command.envelopes).collect();
         let several = envelopes.len() > 1;
         let id: String = moment.random.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut messages = Vec::with_capacity(envelopes.len());
@@ -189,7 +231,7 @@ impl Machine {
                 let _ = headers.push(name, value);
             };
             if place == 0 {
-                add("Nats-Expected-Last-Sequence", &self.progress.head.to_string());
+                add("Nats-Expected-Last-Sequence", &head.to_string());
             }
             if several {
                 add("Nats-Batch-Id", &id);
@@ -217,18 +259,20 @@ impl Machine {
                 return self.block(named("stream-settings", text));
             }
             if *sequence == expected && !*duplicate || *duplicate && self.trusts_duplicate() {
-                return self.confirm(batch, expected);
+                return self.confirm(&batch, expected, moment);
             }
         }
         if self.retries_blindly(reply) {
             self.progress.head += 1;
-            let send = self.outgoing(&batch, moment);
-            self.state = State::Sending(Box::new(batch));
+            let send = self.outgoing(&batch, self.progress.head, moment);
+            self.state = State::Flying;
+            self.flight = Some(Box::new(batch));
             return alloc::vec![Output::Send(send)];
         }
-        let first = batch.works.first().map(|work| work.pending.context.command_id);
+        self.ground();
+        let first = batch.commands.first().map(|command| command.command_id);
         let next = patience::after_reply(reply);
-        if batch.works.len() > 1 && matches!(next, Next::Hold(_) | Next::Odd(_)) {
+        if batch.commands.len() > 1 && matches!(next, Next::Hold(_) | Next::Odd(_)) {
             // No answer says which command of a batch is meant: each is tried by itself.
             self.alone = true;
             return self.read();
@@ -236,12 +280,38 @@ impl Machine {
         self.follow(next, moment, first)
     }
 
-    /// The batch is stored where we wanted it.
-    pub(super) fn confirm(&mut self, batch: Batch, head: u64) -> Vec<Output> {
+    /// The batch is stored where we wanted it; what was made ready meanwhile goes out behind it.
+    fn confirm(&mut self, batch: &Batch, head: u64, moment: &Moment) -> Vec<Output> {
         self.unsent = 0;
         self.odd = 0;
         self.alone = false;
+        self.conflict_since = None;
         self.verified.clear();
+        self.breaker.success(moment);
+        let mut outputs = Vec::new();
+        let more = self.prepared.is_some();
+        if more && self.following && batch.events >= BULK {
+            self.following = false;
+            self.tail.clear();
+            outputs.push(Output::Follow { on: false });
+        }
+        let rests =
+            more && self.bulk_since.is_some_and(|at| patience::bulk_is_over(at, self.others_at, moment));
+        if rests {
+            self.ground();
+        }
+        if let Some(next) = self.prepared.take() {
+            outputs.push(Output::Send(self.outgoing(&next, head, moment)));
+            self.flight = Some(next);
+        }
+        let persist = self.landed(batch, head);
+        self.state = State::PersistingAck { progress: Box::new(persist.progress.clone()), rests };
+        outputs.push(Output::Persist(Box::new(persist)));
+        outputs
+    }
+
+    /// What is written down of a batch that is stored.
+    fn landed(&mut self, batch: &Batch, head: u64) -> Persist {
         let mut assembler = self.progress.assembler.clone();
         // Half a command before ours stays half a command for every reader.
         let interrupted = assembler.interrupt();
@@ -249,50 +319,58 @@ impl Machine {
         persist.anomalies.extend(interrupted.and_then(anomaly));
         let mut sequence = self.progress.head;
         let mut position = 0;
-        let mut digest = self.progress.head_digest;
-        for work in &batch.works {
-            let (first, last) = (sequence + 1, sequence + work.pending.envelopes.len() as u64);
+        for command in &batch.commands {
+            let (first, last) = (sequence + 1, sequence + command.envelopes.len() as u64);
             sequence = last;
-            position = work.pending.position;
-            let context = &work.pending.context;
-            persist.confirmed.push((context.command_id, first));
+            position = command.position;
+            persist.confirmed.push((command.command_id, first));
             persist.recorded.push(Recorded {
-                command_id: context.command_id,
-                attempt: context.attempt,
-                command_hash: work.command_hash(),
-                draft_hash: work.pending.draft_hash,
-                authority: context.authority,
+                command_id: command.command_id,
+                attempt: command.attempt,
+                command_hash: command.command_hash,
+                draft_hash: command.draft_hash,
+                authority: command.authority,
                 first,
                 last,
             });
-            if let Some(envelope) = work.pending.envelopes.last() {
-                digest =
-                    Some(Digest::of_all([envelope.subject.as_str().as_bytes(), envelope.payload.as_slice()]));
-            }
         }
-        let progress =
+        let last = batch.commands.last().and_then(|command| command.envelopes.last());
+        let digest =
+            last.map(|last| Digest::of_all([last.subject.as_str().as_bytes(), last.payload.as_slice()]));
+        persist.progress =
             Progress { head, head_digest: digest, assembler: Assembler::default(), ..self.progress.clone() };
-        persist.progress = progress.clone();
-        persist.entities = batch.entities;
         persist.overlay = Overlay::Settle { position };
-        self.state = State::PersistingAck(Box::new(progress));
-        alloc::vec![Output::Persist(Box::new(persist))]
+        persist
+    }
+
+    /// What was confirmed is written down.
+    pub(super) fn after_ack(&mut self, rests: bool, moment: &Moment) -> Vec<Output> {
+        if rests {
+            return self.pause(patience::bulk_rest(moment));
+        }
+        if self.flight.is_some() { self.prepare() } else { self.walk() }
     }
 }
 
 impl Batch {
-    fn has_room(&self, work: &Work) -> bool {
-        let events = work.pending.envelopes.len();
-        let bytes: usize = work.pending.envelopes.iter().map(|envelope| envelope.len() + 256).sum();
-        self.works.is_empty() || (self.events + events <= BATCH_LIMIT && self.bytes + bytes <= BATCH_BYTES)
+    fn has_room(&self, command: &Ready) -> bool {
+        let (events, bytes) = (command.envelopes.len(), bytes(command));
+        self.commands.is_empty() || (self.events + events <= BATCH_LIMIT && self.bytes + bytes <= BATCH_BYTES)
     }
 
-    fn push(&mut self, work: Work, changed: BTreeSet<EntityId>) {
-        self.events += work.pending.envelopes.len();
-        self.bytes += work.pending.envelopes.iter().map(|envelope| envelope.len() + 256).sum::<usize>();
-        self.changed.extend(changed);
-        self.works.push(work);
+    fn push(&mut self, command: Ready) {
+        self.events += command.envelopes.len();
+        self.bytes += bytes(&command);
+        self.commands.push(command);
     }
+
+    fn is_full(&self) -> bool {
+        self.events >= BATCH_LIMIT || self.bytes >= BATCH_BYTES
+    }
+}
+
+fn bytes(command: &Ready) -> usize {
+    command.envelopes.iter().map(|envelope| envelope.len() + TRANSPORT).sum()
 }
 
 fn anomaly(group: Group) -> Option<Anomaly> {

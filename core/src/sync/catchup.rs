@@ -16,14 +16,23 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Messages asked for in one read.
-const READ_LIMIT: u32 = 500;
+pub(super) const READ_LIMIT: u32 = 500;
 
 impl Machine {
     pub(super) fn read(&mut self) -> Vec<Output> {
         self.state = State::Reading;
+        self.idle = false;
+        self.claimed = self.tail.last();
+        let mut outputs = alloc::vec![Output::Report(Status::Working)];
+        if !self.following {
+            // From before the first look on: nothing falls between that and the log.
+            self.following = true;
+            outputs.push(Output::Follow { on: true });
+        }
         // The message at `head` is read again after each connection: is it still the one we know?
         let after = if self.known { self.progress.head } else { self.progress.head.saturating_sub(1) };
-        alloc::vec![Output::Report(Status::Working), Output::ReadFrom { after, limit: READ_LIMIT }]
+        outputs.push(Output::ReadFrom { after, limit: READ_LIMIT });
+        outputs
     }
 
     pub(super) fn take_read(&mut self, read: Read, moment: &Moment) -> Vec<Output> {
@@ -36,8 +45,38 @@ impl Machine {
         if silent && !self.known && head > 0 && info.first <= head {
             return self.wait(behind(head), moment);
         }
+        if info.last < self.claimed {
+            self.tail.clear();
+        }
         self.known = true;
-        let mut progress = Progress { stream: Some(info.identity), ..self.progress.clone() };
+        self.looked_at = Some(moment.millis);
+        self.breaker.success(moment);
+        let read_to = messages.last().map_or(head, |message| message.sequence);
+        let more = read_to < info.last;
+        if messages.is_empty() && more {
+            // What the leader has and nobody hands out yet is late; only what it has no more is lost.
+            let due = head.saturating_add(1);
+            return if info.first <= due {
+                self.wait(behind(due), moment)
+            } else {
+                self.block(gap(head, info.first))
+            };
+        }
+        self.failures = 0;
+        if messages.is_empty() && self.progress.stream.is_some() {
+            return self.catch_up();
+        }
+        let progress = Progress { stream: Some(info.identity), ..self.progress.clone() };
+        self.take_messages(progress, messages, more)
+    }
+
+    /// Takes messages that follow `head` without a gap.
+    pub(super) fn take_messages(
+        &mut self,
+        mut progress: Progress,
+        messages: Vec<StoredMessage>,
+        more: bool,
+    ) -> Vec<Output> {
         let mut groups = Vec::new();
         for message in &messages {
             if Some(message.sequence) != progress.head.checked_add(1) {
@@ -47,20 +86,6 @@ impl Machine {
             progress.head_digest = Some(message.digest());
             groups.extend(progress.assembler.push(message.clone()));
         }
-        let more = progress.head < info.last;
-        if messages.is_empty() && more {
-            // What the leader has and nobody hands out yet is late; only what it has no more is lost.
-            let due = progress.head.saturating_add(1);
-            return if info.first <= due {
-                self.wait(behind(due), moment)
-            } else {
-                self.block(gap(progress.head, info.first))
-            };
-        }
-        self.failures = 0;
-        if messages.is_empty() && self.progress.stream.is_some() {
-            return self.walk();
-        }
         let mut scopes = order::set(groups.iter().filter_map(whole).flat_map(Complete::scope));
         if !scopes.is_empty() {
             scopes.insert(Lookup::Entity(self.operator()));
@@ -68,7 +93,7 @@ impl Machine {
         let caught = Caught { progress, groups, messages, more };
         if scopes.is_empty() {
             let facts = Facts::new(self.registry.clone());
-            return self.admit(caught, facts, &[]);
+            return self.admit(caught, facts, &[], None);
         }
         self.state = State::Admitting(Box::new(caught));
         alloc::vec![Output::LoadFacts { scopes: scopes.into_iter().collect() }]
@@ -127,7 +152,13 @@ impl Machine {
         Ok(())
     }
 
-    pub(super) fn admit(&mut self, caught: Caught, mut facts: Facts, own: &[Own]) -> Vec<Output> {
+    pub(super) fn admit(
+        &mut self,
+        caught: Caught,
+        mut facts: Facts,
+        own: &[Own],
+        millis: Option<u64>,
+    ) -> Vec<Output> {
         let Caught { mut progress, groups, messages, more } = caught;
         let mut persist = Persist { expect_head: self.progress.head, messages, ..Persist::default() };
         let mut changed = BTreeSet::new();
@@ -152,6 +183,7 @@ impl Machine {
                             persist.confirmed.push((admitted.recorded.command_id, admitted.recorded.first));
                         }
                         Mine::Other(hold) => {
+                            self.others_at = millis.or(self.others_at);
                             persist.held.extend(hold);
                             progress.recheck_due = true;
                             self.tried.clear();
@@ -184,7 +216,7 @@ impl Machine {
         match outcome {
             Persisted::Ok => {
                 self.progress = progress;
-                if more { self.read() } else { self.walk() }
+                if more { self.read() } else { self.catch_up() }
             }
             Persisted::Stale => self.reload(),
             Persisted::Failed { reason } => self.store_failed(reason),

@@ -3,7 +3,7 @@
 use crate::admission::{Anomaly, StoredMessage};
 use crate::digest::Digest;
 use crate::headers::Headers;
-use crate::journal::{Hold, Own, Pending, Progress, StreamIdentity};
+use crate::journal::{Hold, Own, Pending, Progress, Ready, StreamIdentity};
 use crate::registry::{Entity, Facts, Lookup, Recorded};
 use crate::rules::Reason;
 use crate::stream::StreamConfig;
@@ -49,6 +49,13 @@ pub enum Input {
         /// The journal's revision: it changes whenever a command is added, replaced or settled by somebody else.
         revision: u64,
     },
+    /// Answer to [`Output::Gather`].
+    Gathered {
+        /// Pending commands in journal order, as messages; none where nothing is pending behind that place.
+        commands: Vec<Ready>,
+        /// Held commands that are revocations, as in [`Input::Loaded`].
+        held_revocations: Vec<Uuid>,
+    },
     /// Answer to [`Output::Persist`].
     Persisted(Persisted),
     /// Answer to [`Output::Redecide`].
@@ -60,11 +67,13 @@ pub enum Input {
     },
     /// Answer to [`Output::Send`].
     Reply(Reply),
+    /// A message of the log, as [`logged`](crate::jetstream::logged) reads it. It may come at any time.
+    Tail(StoredMessage),
     /// The connection is gone; nothing that was asked of it will be answered.
     Disconnected,
 }
 
-/// What a host must do, in this order. At most one of them asks for an answer.
+/// What a host must do, in this order. At most one of them, beside a [`Output::Send`], asks for an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[must_use]
@@ -81,17 +90,31 @@ pub enum Output {
         /// Look-ups.
         scopes: Vec<Lookup>,
     },
-    /// Load pending commands behind this place of the journal.
+    /// Load pending commands behind this place of the journal, to be checked again.
     Load {
         /// Place in the journal; 0 for the first.
         after: u64,
         /// At most so many commands.
         limit: u32,
     },
-    /// Write all of it in one transaction, durably.
+    /// Load the messages of pending commands behind this place of the journal, to be sent.
+    Gather {
+        /// Place in the journal; 0 for the first.
+        after: u64,
+        /// Enough once there are so many messages, or [`BATCH_BYTES`](crate::sync::BATCH_BYTES); at least one command.
+        messages: u32,
+    },
+    /// Write all of it in one transaction. What comes of the stream is read again where it gets lost, so that it need not
+    /// be on the disk before the answer; what was committed before must not get lost with it.
     Persist(alloc::boxed::Box<Persist>),
-    /// Publish these messages: one plainly, several as an atomic batch. Answer with what came back.
+    /// Publish these messages: one plainly, several as an atomic batch. What came back is answered whenever it comes; what
+    /// else is asked goes on meanwhile.
     Send(Send),
+    /// Listen to the log from now on and hand in its messages as [`Input::Tail`], or stop.
+    Follow {
+        /// Whether to.
+        on: bool,
+    },
     /// Drop the connection, so that nothing queued in it is sent afterwards; connect anew before the next read.
     Drop,
     /// Decide a held revocation anew, with a new context and the next attempt; answer with [`Input::Redecided`].
@@ -240,7 +263,7 @@ pub struct Persist {
     pub progress: Progress,
     /// Entities as they are at the new `head`.
     pub entities: Vec<Entity>,
-    /// Commands admitted.
+    /// Commands admitted, those of `confirmed` among them.
     pub recorded: Vec<Recorded>,
     /// Messages read, admitted or not, for views of the trail. Empty when own commands are confirmed by their
     /// acknowledgement: the journal has those messages, in the order in which they are stored.
@@ -264,12 +287,12 @@ pub enum Overlay {
     /// Nothing.
     #[default]
     Keep,
-    /// Those that commands up to this place left are at `head` now.
+    /// What commands up to this place left is the state at `head` now: of each entity the newest that one of them left.
     Settle {
         /// Place in the journal.
         position: u64,
     },
-    /// All of it, each with the place of the command that left it so.
+    /// All of it is void, and this instead: each entity as each command left it, with that one's place.
     Replace(Vec<(u64, Entity)>),
 }
 
@@ -281,10 +304,19 @@ pub enum Status {
     Idle,
     /// At work.
     Working,
+    /// At work, and other writers were always first.
+    Contended {
+        /// For so many milliseconds.
+        millis: u64,
+    },
     /// Waiting before it tries again.
     Waiting {
         /// Why.
         reason: Reason,
+        /// Whether the breaker is open: the server fails too often to be asked more.
+        open: bool,
+        /// Milliseconds until it tries again.
+        millis: u64,
     },
     /// It cannot go on until somebody changes something; it looks again from time to time.
     Blocked {

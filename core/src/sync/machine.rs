@@ -1,20 +1,23 @@
 //! The machine itself. See [`Machine`] for its contract.
 
-use super::contract::{Input, Moment, Output, Persist, Persisted, Status};
+use super::breaker::Breaker;
+use super::catchup::READ_LIMIT;
+use super::contract::{Input, Moment, Output, Persist, Persisted, Reply, Status};
 use super::patience::{self, Next};
 #[cfg(feature = "planted-bugs")]
 use super::planted::Bug;
 use super::reasons::{named, unreachable_reason};
 use super::recheck::Work;
+use super::tail::Tail;
 use crate::admission::{Group, StoredMessage};
 use crate::context::RegistryId;
 use crate::digest::Digest;
-use crate::journal::{Hold, Progress};
-use crate::registry::{Entity, EntityId, Facts};
+use crate::journal::{Hold, Progress, Ready};
+use crate::registry::{Entity, Facts};
 use crate::rules::Reason;
 use crate::stream::{StreamConfig, keys_events_stream_config};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -24,16 +27,20 @@ use uuid::Uuid;
 ///
 /// # Contract
 /// The host calls [`handle`](Self::handle) with each input and does what comes out, in order. It begins with
-/// [`Input::Tick`]. At most one output of a list asks for an answer (`ReadFrom`, `LoadFacts`, `Load`, `Persist`, `Send`,
-/// `Redecide`, `Wait`); nothing else is handed in before that answer, except [`Input::Disconnected`], after which an
-/// answer that was still outstanding is not handed in any more.
+/// [`Input::Tick`]. At most one output of a list asks a question (`ReadFrom`, `LoadFacts`, `Load`, `Gather`, `Persist`,
+/// `Redecide`, `Wait`), and the next one comes only after its answer. Beside it at most one append is on its way
+/// ([`Output::Send`]): its [`Input::Reply`] is handed in when it comes. [`Input::Tail`] may come at any time, and so may
+/// [`Input::Disconnected`]: after that the connection's answers (to `ReadFrom` and `Send`) are not handed in any more, the
+/// store's still are. A machine that reported [`Status::Idle`] asks nothing: it goes on with a `Tick` (there is something
+/// new in the journal, or half a minute is over) or a `Tail`.
 ///
-/// * The stream's order is the truth. Nothing is sent before what it follows was persisted.
+/// * The stream's order is the truth. While an append is on its way the next one is prepared; it goes out once the one
+///   before it is confirmed. (A second one on a head that is only predicted could be stored although the first was
+///   refused, behind as many messages of somebody else: on a state that nobody checked it against.)
 /// * An acknowledgement with the sequence expected confirms; any other answer, or none, has one consequence: catch up.
 /// * A retry never goes out before a catch-up, and carries the same bytes.
 /// * [`Persisted::Stale`] means: load and decide again. [`Persisted::Failed`] blocks.
-/// * Blocked as `journal-moved`, a machine is done: make a new one from what the journal says. (So it is when the answer to a
-///   [`Output::Persist`] that was written got lost in an [`Input::Disconnected`].)
+/// * Blocked as `journal-moved`, a machine is done: make a new one from what the journal says.
 /// * After [`Output::Drop`] nothing that was queued in the old connection may be sent any more.
 /// * Time and randomness come in with each input. The machine keeps no secret.
 #[derive(Debug)]
@@ -42,9 +49,27 @@ pub struct Machine {
     pub(super) expected: StreamConfig,
     pub(super) progress: Progress,
     pub(super) state: State,
+    /// Whether it rests because there is nothing to do.
+    pub(super) idle: bool,
     /// Whether the message at `head` was compared since the last connection.
     pub(super) known: bool,
+    /// When the leader was asked last, in milliseconds; none where it is to be asked before anything else.
+    pub(super) looked_at: Option<u64>,
     pub(super) server: Option<(u32, u32, u32)>,
+    /// Whether the host listens to the log.
+    pub(super) following: bool,
+    pub(super) tail: Tail,
+    /// What the log said is stored when the leader was asked: where the leader has less, the log is not believed.
+    pub(super) claimed: u64,
+    /// The append on its way, and the one that goes out next.
+    pub(super) flight: Option<Box<Batch>>,
+    pub(super) prepared: Option<Box<Batch>>,
+    /// Place in the journal of the last command of either.
+    pub(super) taken: u64,
+    /// Nothing more was pending behind it.
+    pub(super) dry: bool,
+    /// An answer to the append that came while a question was open.
+    pub(super) parked: Option<Reply>,
     /// Failures to read in a row.
     pub(super) failures: u32,
     /// Appends in a row that were not confirmed, conflicts left out: reading may work where appending does not.
@@ -53,8 +78,15 @@ pub struct Machine {
     pub(super) odd: u32,
     /// A batch was refused for one of its commands: the next one goes alone.
     pub(super) alone: bool,
-    /// Drafts of pending commands whose messages were looked at as a reader would, and what came of it.
-    pub(super) verified: BTreeMap<Digest, Result<(), Reason>>,
+    pub(super) breaker: Breaker,
+    /// Since when other writers were always first, in milliseconds.
+    pub(super) conflict_since: Option<u64>,
+    /// Since when it appends without a rest, in milliseconds.
+    pub(super) bulk_since: Option<u64>,
+    /// When another writer was seen last, in milliseconds.
+    pub(super) others_at: Option<u64>,
+    /// Drafts from elsewhere whose signatures were looked at.
+    pub(super) verified: BTreeSet<Digest>,
     /// Held revocations that were tried since something foreign came.
     pub(super) tried: BTreeSet<Uuid>,
     #[cfg(feature = "planted-bugs")]
@@ -78,8 +110,15 @@ pub(super) enum State {
         again: bool,
     },
     Redeciding(Vec<Uuid>),
-    Sending(Box<Batch>),
-    PersistingAck(Box<Progress>),
+    /// Loading messages to send, while an append may be on its way.
+    Gathering,
+    /// Waiting for nothing but the answer to an append.
+    Flying,
+    /// Writing down what was confirmed, while the next append may be on its way.
+    PersistingAck {
+        progress: Box<Progress>,
+        rests: bool,
+    },
 }
 
 /// What a read brought.
@@ -91,29 +130,25 @@ pub(super) struct Caught {
     pub(super) more: bool,
 }
 
-/// One walk over pending commands in journal order: over all of them to fold the overlay anew, or over the first few to
-/// send them.
+/// One walk over all pending commands in journal order: checks each again, folds the overlay anew, holds what does not
+/// stand.
 #[derive(Debug)]
 pub(super) struct Pass {
-    /// Fold the overlay anew and hold what does not stand; else gather a batch to send.
-    pub(super) refold: bool,
     pub(super) after: u64,
     pub(super) more: bool,
     pub(super) revision: u64,
     pub(super) facts: Facts,
-    pub(super) changed: BTreeMap<EntityId, u64>,
+    /// Each entity as each command left it.
+    pub(super) overlay: Vec<(u64, Entity)>,
     pub(super) held: Vec<Hold>,
     pub(super) held_revocations: Vec<Uuid>,
     pub(super) rechecked: Vec<(Uuid, Digest)>,
-    pub(super) batch: Batch,
 }
 
-/// Commands on their way, and what they leave behind once they are confirmed.
+/// Commands on their way.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) works: Vec<Work>,
-    pub(super) entities: Vec<Entity>,
-    pub(super) changed: BTreeSet<EntityId>,
+    pub(super) commands: Vec<Ready>,
     pub(super) events: usize,
     pub(super) bytes: usize,
 }
@@ -128,13 +163,27 @@ impl Machine {
             expected,
             progress,
             state: State::Rest,
+            idle: false,
             known: false,
+            looked_at: None,
             server: None,
+            following: false,
+            tail: Tail::default(),
+            claimed: 0,
+            flight: None,
+            prepared: None,
+            taken: 0,
+            dry: false,
+            parked: None,
             failures: 0,
             unsent: 0,
             odd: 0,
             alone: false,
-            verified: BTreeMap::new(),
+            breaker: Breaker::default(),
+            conflict_since: None,
+            bulk_since: None,
+            others_at: None,
+            verified: BTreeSet::new(),
             tried: BTreeSet::new(),
             #[cfg(feature = "planted-bugs")]
             bug: None,
@@ -157,18 +206,48 @@ impl Machine {
     /// Takes an input; see the type's contract.
     #[must_use]
     pub fn handle(&mut self, input: Input, moment: Moment) -> Vec<Output> {
+        match input {
+            Input::Disconnected => self.disconnected(&moment),
+            Input::Tail(message) => self.take_tail(message),
+            Input::Reply(reply) => self.park(reply, &moment),
+            answer => {
+                let mut outputs = self.answered(answer, &moment);
+                if matches!(self.state, State::Flying)
+                    && let Some(reply) = self.parked.take()
+                {
+                    outputs.extend(self.park(reply, &moment));
+                }
+                outputs
+            }
+        }
+    }
+
+    /// The answer to the append on its way. While a question is open it has to wait for that one's answer.
+    fn park(&mut self, reply: Reply, moment: &Moment) -> Vec<Output> {
+        match (&self.state, self.flight.take()) {
+            (State::Flying, Some(batch)) => return self.take_reply(*batch, &reply, moment),
+            (_, Some(batch)) => {
+                self.flight = Some(batch);
+                self.parked = Some(reply);
+            }
+            // It was given up.
+            (_, None) => {}
+        }
+        Vec::new()
+    }
+
+    /// What an answer to a question brings.
+    fn answered(&mut self, answer: Input, moment: &Moment) -> Vec<Output> {
         let state = core::mem::replace(&mut self.state, State::Rest);
-        match (state, input) {
-            (_, Input::Disconnected) => {
-                self.known = false;
-                self.wait(unreachable_reason(), &moment)
-            }
-            (State::Rest, Input::Tick) => self.read(),
-            (State::Reading, Input::Read(read)) => self.take_read(read, &moment),
+        match (state, answer) {
+            (State::Rest, Input::Tick) => self.begin(moment),
+            (State::Reading, Input::Read(read)) => self.take_read(read, moment),
             (State::Reading, Input::ReadFailed(failure)) => {
-                self.follow(patience::after_failure(&failure), &moment, None)
+                self.follow(patience::after_failure(&failure), moment, None)
             }
-            (State::Admitting(caught), Input::Facts { facts, own }) => self.admit(*caught, facts, &own),
+            (State::Admitting(caught), Input::Facts { facts, own }) => {
+                self.admit(*caught, facts, &own, Some(moment.millis))
+            }
             (State::PersistingRead { progress, more }, Input::Persisted(outcome)) => {
                 self.after_read(*progress, more, outcome)
             }
@@ -176,9 +255,7 @@ impl Machine {
                 let works = commands.into_iter().map(|pending| Work::new(pending, &self.registry)).collect();
                 self.take_loaded(Pass { more, revision, held_revocations, ..*pass }, works)
             }
-            (State::Checking(pass, works), Input::Facts { facts, .. }) => {
-                self.check(*pass, works, facts, &moment)
-            }
+            (State::Checking(pass, works), Input::Facts { facts, .. }) => self.check(*pass, works, facts),
             (State::PersistingPass { redecide, again }, Input::Persisted(outcome)) => match outcome {
                 Persisted::Ok => {
                     self.progress.recheck_due = again && self.progress.recheck_due;
@@ -189,17 +266,19 @@ impl Machine {
                 Persisted::Failed { reason } => self.store_failed(reason),
             },
             (State::Redeciding(rest), Input::Redecided { .. }) => self.redecide(rest),
-            (State::Sending(batch), Input::Reply(reply)) => self.take_reply(*batch, &reply, &moment),
-            (State::PersistingAck(progress), Input::Persisted(outcome)) => match outcome {
+            (State::Gathering, Input::Gathered { commands, held_revocations }) => {
+                self.take_gathered(commands, &held_revocations, moment)
+            }
+            (State::PersistingAck { progress, rests }, Input::Persisted(outcome)) => match outcome {
                 Persisted::Ok => {
                     self.progress = *progress;
-                    self.walk()
+                    self.after_ack(rests, moment)
                 }
                 // Another process moved the journal: the stream tells what is there.
                 Persisted::Stale => self.reload(),
                 Persisted::Failed { reason } => self.store_failed(reason),
             },
-            // An answer to something that a disconnect has ended: nothing follows.
+            // An answer to something that is not waited for any more: nothing follows.
             (state, _) => {
                 self.state = state;
                 Vec::new()
@@ -207,21 +286,85 @@ impl Machine {
         }
     }
 
+    /// There may be something new: on the stream, in the journal, or a pause is over.
+    fn begin(&mut self, moment: &Moment) -> Vec<Output> {
+        self.breaker.try_out();
+        let fresh = self.looked_at.is_some_and(|at| moment.millis.saturating_sub(at) < patience::LOOK);
+        if self.known && self.following && fresh { self.catch_up() } else { self.read() }
+    }
+
+    /// What the log brought is taken, else the stream is asked.
+    pub(super) fn catch_up(&mut self) -> Vec<Output> {
+        if !self.known {
+            return self.read();
+        }
+        let head = self.progress.head;
+        let messages = self.tail.behind(head, READ_LIMIT as usize);
+        if !messages.is_empty() {
+            let progress = self.progress.clone();
+            let mut outputs = alloc::vec![Output::Report(Status::Working)];
+            outputs.extend(self.take_messages(progress, messages, false));
+            return outputs;
+        }
+        if self.tail.is_ahead_of(head) { self.read() } else { self.walk() }
+    }
+
+    fn take_tail(&mut self, message: StoredMessage) -> Vec<Output> {
+        if !self.following {
+            return Vec::new();
+        }
+        self.tail.push(message, self.progress.head);
+        match self.state {
+            State::Rest if self.idle && self.known && self.tail.is_ahead_of(self.progress.head) => {
+                self.idle = false;
+                self.catch_up()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whatever was asked of the connection is not answered any more; the store's answers still come.
+    fn disconnected(&mut self, moment: &Moment) -> Vec<Output> {
+        self.known = false;
+        self.cut_off();
+        match self.state {
+            State::Reading | State::Flying => self.wait(unreachable_reason(), moment),
+            State::Rest if self.idle => self.wait(unreachable_reason(), moment),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Nothing is on its way any more, or listened to.
+    fn cut_off(&mut self) {
+        self.following = false;
+        self.tail.clear();
+        self.ground();
+    }
+
+    /// Forgets what was on its way: reading tells what came of it.
+    pub(super) fn ground(&mut self) {
+        self.flight = None;
+        self.prepared = None;
+        self.parked = None;
+        self.taken = 0;
+        self.dry = false;
+        self.bulk_since = None;
+    }
+
     /// Does what an answer asks for. `command` is the first of the append it answers, none where it answers a read.
     pub(super) fn follow(&mut self, next: Next, moment: &Moment, command: Option<Uuid>) -> Vec<Output> {
         if command.is_some() && next != Next::Conflict {
             self.unsent = self.unsent.saturating_add(1);
         }
+        if !matches!(next, Next::Wait(_) | Next::Reconnect(_)) {
+            self.breaker.success(moment);
+        }
         match (next, command) {
-            (Next::Conflict, _) => self.read(),
+            (Next::Conflict, _) => self.conflict(moment),
             (Next::CatchUp, _) => self.rest(moment),
-            (Next::Wait(reason), _) | (Next::Hold(reason), None) => self.wait(reason, moment),
-            (Next::Reconnect(reason), _) => {
-                self.known = false;
-                let mut outputs = alloc::vec![Output::Drop];
-                outputs.extend(self.wait(reason, moment));
-                outputs
-            }
+            (Next::Wait(reason), _) => self.fail(reason, false, moment),
+            (Next::Reconnect(reason), _) => self.fail(reason, true, moment),
+            (Next::Pause(reason), _) | (Next::Hold(reason), None) => self.wait(reason, moment),
             (Next::Block(reason), _) => self.block(reason),
             (Next::Hold(reason), Some(command_id)) => self.hold(command_id, reason),
             (Next::Odd(code), Some(command_id)) => {
@@ -239,27 +382,67 @@ impl Machine {
         }
     }
 
+    /// Another writer was first: at once again, from behind what it wrote.
+    fn conflict(&mut self, moment: &Moment) -> Vec<Output> {
+        self.others_at = Some(moment.millis);
+        let since = *self.conflict_since.get_or_insert(moment.millis);
+        let millis = moment.millis.saturating_sub(since);
+        let mut outputs = Vec::new();
+        if millis >= patience::CONTENDED {
+            outputs.push(Output::Report(Status::Contended { millis }));
+        }
+        outputs.extend(if self.following { self.catch_up_or_read() } else { self.read() });
+        outputs
+    }
+
+    /// After a conflict something is stored behind `head`: where the log has not brought it yet, it is read.
+    fn catch_up_or_read(&mut self) -> Vec<Output> {
+        if self.tail.is_ahead_of(self.progress.head) { self.catch_up() } else { self.read() }
+    }
+
     /// A short pause that grows with each append in vain.
     fn rest(&mut self, moment: &Moment) -> Vec<Output> {
+        self.pause(patience::pause(self.unsent, moment))
+    }
+
+    pub(super) fn pause(&mut self, millis: u64) -> Vec<Output> {
         self.state = State::Rest;
-        alloc::vec![Output::Wait { millis: patience::pause(self.unsent, moment) }]
+        self.idle = false;
+        // What the log brings meanwhile is no proof that nothing else is there.
+        self.looked_at = None;
+        alloc::vec![Output::Wait { millis }]
+    }
+
+    /// The server fails: after a while again, on a new connection where the old one is in doubt or too much fails.
+    fn fail(&mut self, reason: Reason, reconnect: bool, moment: &Moment) -> Vec<Output> {
+        let opened = self.breaker.failure(moment);
+        let mut outputs = Vec::new();
+        if reconnect || opened.is_some() {
+            self.known = false;
+            self.cut_off();
+            outputs.push(Output::Drop);
+        }
+        let millis = opened.unwrap_or_else(|| patience::backoff(self.failures.max(self.unsent), moment));
+        self.failures = self.failures.saturating_add(1);
+        outputs.push(Output::Report(Status::Waiting { reason, open: opened.is_some(), millis }));
+        outputs.extend(self.pause(millis));
+        outputs
     }
 
     pub(super) fn wait(&mut self, reason: Reason, moment: &Moment) -> Vec<Output> {
         let millis = patience::backoff(self.failures.max(self.unsent), moment);
         self.failures = self.failures.saturating_add(1);
-        self.state = State::Rest;
-        alloc::vec![Output::Report(Status::Waiting { reason }), Output::Wait { millis }]
+        let mut outputs = alloc::vec![Output::Report(Status::Waiting { reason, open: false, millis })];
+        outputs.extend(self.pause(millis));
+        outputs
     }
 
     pub(super) fn block(&mut self, reason: Reason) -> Vec<Output> {
-        self.state = State::Rest;
         self.known = false;
-        alloc::vec![
-            Output::Drop,
-            Output::Report(Status::Blocked { reason }),
-            Output::Wait { millis: patience::PROBE }
-        ]
+        self.cut_off();
+        let mut outputs = alloc::vec![Output::Drop, Output::Report(Status::Blocked { reason })];
+        outputs.extend(self.pause(patience::PROBE));
+        outputs
     }
 
     pub(super) fn store_failed(&mut self, reason: String) -> Vec<Output> {
@@ -273,6 +456,7 @@ impl Machine {
 
     /// Holds one command, then folds the overlay anew without it.
     pub(super) fn hold(&mut self, command_id: Uuid, reason: Reason) -> Vec<Output> {
+        self.ground();
         self.alone = false;
         self.progress.recheck_due = true;
         let persist = Persist {

@@ -1,6 +1,7 @@
 //! Brings journal and stream together, exactly once: compare-and-append.
 
 mod append;
+mod breaker;
 mod catchup;
 mod contract;
 mod machine;
@@ -8,7 +9,9 @@ mod patience;
 mod planted;
 mod reasons;
 mod recheck;
+mod tail;
 
+pub use append::BATCH_BYTES;
 pub use contract::{
     Failure, Input, Moment, Outgoing, Output, Overlay, Persist, Persisted, Read, Reply, Send, Status,
     StreamInfo,

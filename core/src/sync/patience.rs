@@ -12,8 +12,10 @@ pub(super) enum Next {
     Conflict,
     /// Catch up after a short pause.
     CatchUp,
-    /// Wait longer each time, then catch up.
+    /// The server cannot do it now: wait longer each time, then catch up. The breaker counts it.
     Wait(Reason),
+    /// Wait longer each time, then catch up.
+    Pause(Reason),
     /// Drop the connection, then wait and catch up: what was sent may be stored now, later or never.
     Reconnect(Reason),
     /// Stop until somebody changes something.
@@ -33,6 +35,28 @@ pub(super) const PROBE: u64 = 30_000;
 /// Odd answers in a row before a command is held.
 pub(super) const ODD_LIMIT: u32 = 5;
 
+/// Milliseconds of appending in bulk before others get room, where others append too.
+const BULK_AMONG_OTHERS: u64 = 1_000;
+/// The same where nobody else was seen: who never gets in is not seen either.
+const BULK_ALONE: u64 = 8_000;
+/// Milliseconds for which another writer is remembered.
+const OTHERS: u64 = 60_000;
+/// Milliseconds after which losing to other writers is worth saying.
+pub(super) const CONTENDED: u64 = 2_000;
+/// Milliseconds after which a stream that is only followed is looked at.
+pub(super) const LOOK: u64 = 30_000;
+
+/// Whether a writer in bulk should let others in. `others` is when another writer was seen last.
+pub(super) fn bulk_is_over(since: u64, others: Option<u64>, moment: &Moment) -> bool {
+    let seen = others.is_some_and(|at| moment.millis.saturating_sub(at) < OTHERS);
+    moment.millis.saturating_sub(since) >= if seen { BULK_AMONG_OTHERS } else { BULK_ALONE }
+}
+
+/// How long it lets them: about half a second.
+pub(super) fn bulk_rest(moment: &Moment) -> u64 {
+    400 + seed(moment) % 200
+}
+
 /// Full jitter: a random pause up to `BASE * 2^failures`, at most `CAP` milliseconds.
 pub(super) fn backoff(failures: u32, moment: &Moment) -> u64 {
     let ceiling = BASE.saturating_mul(1 << failures.min(10)).min(CAP);
@@ -45,7 +69,8 @@ pub(super) fn pause(unsent: u32, moment: &Moment) -> u64 {
     5 + seed(moment) % ceiling
 }
 
-fn seed(moment: &Moment) -> u64 {
+/// A random number.
+pub(super) fn seed(moment: &Moment) -> u64 {
     moment.random.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
@@ -99,7 +124,7 @@ pub(super) fn after_failure(failure: &Failure) -> Next {
         Failure::Permission { subject } => Next::Block(permission(subject)),
         Failure::Authorization { reason } => Next::Block(authorization(reason)),
         Failure::Code { code } => {
-            Next::Wait(reason("api", format!("the JetStream API answers with error {code}")))
+            Next::Pause(reason("api", format!("the JetStream API answers with error {code}")))
         }
     }
 }

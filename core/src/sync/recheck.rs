@@ -5,9 +5,9 @@ use crate::command::decide;
 use crate::context::RegistryId;
 use crate::digest::Digest;
 use crate::draft::messages_hash;
-use crate::envelope::{self, Opened};
+use crate::envelope::{self, Envelope, Opened};
 use crate::event::Event;
-use crate::journal::Pending;
+use crate::journal::{Pending, Ready};
 use crate::registry::{EntityId, Facts, Lookup, Missing};
 use crate::rules::{self, Fault, Reason};
 use alloc::collections::BTreeSet;
@@ -18,7 +18,6 @@ use alloc::vec::Vec;
 #[derive(Clone, Debug)]
 pub(super) struct Work {
     pub(super) pending: Pending,
-    complete: Complete,
     events: Vec<Event>,
     decision_scope: Vec<Lookup>,
     event_scope: Vec<Lookup>,
@@ -37,39 +36,14 @@ impl Work {
     /// Reads a pending command. A journal whose messages cannot be read any more gives no events, and so is held.
     pub(super) fn new(pending: Pending, registry: &RegistryId) -> Self {
         let decision_scope = pending.command.scope(&pending.context, registry);
-        let opened: Result<Vec<Opened>, _> = pending
-            .envelopes
-            .iter()
-            .map(|e| envelope::decode(e.subject.as_str(), &e.headers, &e.payload))
-            .collect();
-        let complete = Complete::unsent(opened.unwrap_or_default());
+        let complete = Complete::unsent(opened(&pending.envelopes));
         let (events, event_scope) = (complete.events(), complete.scope());
-        Self { pending, complete, events, decision_scope, event_scope }
-    }
-
-    /// The command's digest as its own events say it, and so as every reader records it.
-    pub(super) fn command_hash(&self) -> Digest {
-        let said = self.events.first().map(|event| event.command.hash);
-        said.unwrap_or_else(|| self.pending.command.hash())
+        Self { pending, events, decision_scope, event_scope }
     }
 
     /// What checking it asks of the registry.
     pub(super) fn scopes(&self) -> impl Iterator<Item = &Lookup> {
         self.decision_scope.iter().chain(&self.event_scope)
-    }
-
-    /// Whether its messages are those that were decided and signed: what no reader would admit must not be confirmed here.
-    pub(super) fn genuine(&self, registry: &RegistryId) -> Result<(), Reason> {
-        // Signatures cost more than all the rest. These were verified, and no byte has changed since.
-        if self.pending.messages_hash == Some(messages_hash(&self.pending.envelopes)) {
-            return Ok(());
-        }
-        let damaged = |text: &str| Reason { code: "journal-damaged".to_string(), text: text.to_string() };
-        match self.complete.genuine(registry) {
-            Ok(hash) if hash == self.pending.draft_hash => Ok(()),
-            Ok(_) => Err(damaged("its messages are not those that were decided: make it anew")),
-            Err(error) => Err(damaged(&error.to_string())),
-        }
     }
 
     /// Checks it on the state before it and, where it stands, folds it in.
@@ -100,6 +74,28 @@ impl Work {
             Err(Fault::Violation(violation)) => Ok(hold(violation.code(), &violation.to_string())),
         }
     }
+}
+
+/// Whether a command's messages are those that were decided and signed: what no reader would admit must not be confirmed
+/// here. True where the signatures had to be looked at for that.
+pub(super) fn genuine(command: &Ready, registry: &RegistryId) -> Result<bool, Reason> {
+    // Signatures cost more than all the rest. These were verified, and no byte has changed since.
+    if command.messages_hash == Some(messages_hash(&command.envelopes)) {
+        return Ok(false);
+    }
+    let damaged = |text: &str| Reason { code: "journal-damaged".to_string(), text: text.to_string() };
+    match Complete::unsent(opened(&command.envelopes)).genuine(registry) {
+        Ok(hash) if hash == command.draft_hash => Ok(true),
+        Ok(_) => Err(damaged("its messages are not those that were decided: make it anew")),
+        Err(error) => Err(damaged(&error.to_string())),
+    }
+}
+
+/// Messages as they read; none where one of them cannot be read.
+fn opened(envelopes: &[Envelope]) -> Vec<Opened> {
+    let opened: Result<Vec<Opened>, _> =
+        envelopes.iter().map(|e| envelope::decode(e.subject.as_str(), &e.headers, &e.payload)).collect();
+    opened.unwrap_or_default()
 }
 
 fn hold(code: &str, text: &str) -> Verdict {

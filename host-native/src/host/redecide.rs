@@ -38,7 +38,7 @@ impl Host {
                 promised.imported || admitted.command(command_id).is_ok_and(|recorded| recorded.is_some());
             let request = Request::new(promised.command);
             let mut context = Context {
-                now: self.later_than(promised.context.now)?,
+                now: self.later_than(promised.context.now, promised.revoked_at)?,
                 // Counts on under a new id as well: a first attempt would not raise an earlier revocation.
                 attempt: promised.context.attempt.saturating_add(1),
                 authority: self.authority(&request)?,
@@ -86,9 +86,11 @@ impl Host {
         Ok(false)
     }
 
-    /// Now, and a second later than the attempt before, so that every token is younger than those of that attempt.
-    fn later_than(&self, before: Timestamp) -> Result<Timestamp, KeyError> {
-        let later = Timestamp::from_millis(before.millis().saturating_add(1000));
+    /// Now, and a second later than the attempt before, so that every token is younger than those of that attempt; and not
+    /// before the time that a first attempt named: the token that it was for may never get onto the stream.
+    fn later_than(&self, before: Timestamp, revoked_at: Option<i64>) -> Result<Timestamp, KeyError> {
+        let promised = revoked_at.unwrap_or(0).saturating_mul(1000);
+        let later = Timestamp::from_millis(before.millis().saturating_add(1000).max(promised));
         Ok(self.ambient.now().max(later.map_err(|error| internal(&error.to_string()))?))
     }
 }

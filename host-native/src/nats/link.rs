@@ -5,13 +5,19 @@ pub use super::trouble::{LinkError, Trouble};
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::{
     Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, ServerError,
+    Subscriber,
 };
+use cim_keys_core::admission::StoredMessage;
+use cim_keys_core::jetstream;
+use cim_keys_core::subjects::Namespace;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// How long one answer may take, where nobody says otherwise.
 pub const ANSWER: Duration = Duration::from_secs(5);
@@ -30,7 +36,8 @@ pub struct Link {
     api_prefix: String,
     inbox_prefix: String,
     answer: Duration,
-    runtime: Option<Runtime>,
+    runtime: Mutex<Option<Runtime>>,
+    handle: Handle,
 }
 
 /// What the client reports of its connection.
@@ -76,7 +83,8 @@ impl Link {
                 api_prefix: target.api_prefix.clone(),
                 inbox_prefix: target.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".to_owned()),
                 answer: target.timeout,
-                runtime: Some(runtime),
+                handle: runtime.handle().clone(),
+                runtime: Mutex::new(Some(runtime)),
             }),
             Err(error) => {
                 runtime.shutdown_background();
@@ -154,6 +162,27 @@ impl Link {
     /// A violation for one of these subjects that was reported after the first `before`.
     pub(super) fn denied_since(&self, before: usize, subjects: &BTreeSet<String>) -> Option<String> {
         self.seen.borrow().denied.iter().skip(before).find(|subject| subjects.contains(*subject)).cloned()
+    }
+
+    /// Ends the connection, and with it whatever is queued in it.
+    pub fn close(&self) {
+        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Does something beside, as long as the connection is there.
+    pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.handle.spawn(task)
+    }
+
+    /// Listens to the log of a namespace's stream.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn listen(&self, namespace: Namespace) -> Result<Listening, Trouble> {
+        let messages = self.client.subscribe(namespace.log()).await.map_err(|_| Trouble::Closed)?;
+        Ok(Listening { messages, namespace })
     }
 
     /// Waits until the connection is gone, and says why.
@@ -325,10 +354,37 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+        self.close();
+    }
+}
+
+/// What comes on the log.
+pub struct Listening {
+    messages: Subscriber,
+    namespace: Namespace,
+}
+
+impl Listening {
+    /// The next message that the stream stored. None once the connection is gone.
+    pub async fn next(&mut self) -> Option<StoredMessage> {
+        use futures::StreamExt;
+        loop {
+            let message = self.messages.next().await?;
+            let headers = message.headers.unwrap_or_default();
+            let list = header_list(&headers);
+            let logged =
+                jetstream::logged(&self.namespace, message.subject.as_str(), list, message.payload.to_vec());
+            if logged.is_some() {
+                return logged;
+            }
         }
     }
+}
+
+/// Headers as names and values.
+pub(super) fn header_list(headers: &HeaderMap) -> Vec<(String, String)> {
+    let each = headers.iter();
+    each.flat_map(|(name, values)| values.iter().map(|value| (name.to_string(), value.to_string()))).collect()
 }
 
 impl std::fmt::Debug for Link {

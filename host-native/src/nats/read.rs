@@ -1,6 +1,6 @@
 //! Reading the stream: what its leader says there is, in order and complete.
 
-use super::link::{Link, Trouble};
+use super::link::{Link, Trouble, header_list};
 use super::streams::{self, StreamsError};
 use async_nats::Message;
 use cim_keys_core::admission::StoredMessage;
@@ -112,11 +112,7 @@ async fn batch(link: &Link, stream: &str, first: u64, count: u64) -> Result<Vec<
 
 fn piece(answer: Message) -> Piece {
     let Some(headers) = answer.headers.filter(|_| answer.status.is_none()) else { return Piece::Doubtful };
-    let list = headers
-        .iter()
-        .flat_map(|(name, values)| values.iter().map(|value| (name.to_string(), value.to_string())))
-        .collect();
-    jetstream::stored(list, answer.payload.to_vec()).map_or(Piece::Doubtful, Piece::Whole)
+    jetstream::stored(header_list(&headers), answer.payload.to_vec()).map_or(Piece::Doubtful, Piece::Whole)
 }
 
 /// One message by the API, from the leader; none where there is none of this sequence.

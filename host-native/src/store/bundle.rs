@@ -47,6 +47,8 @@ impl Store {
                     context: &bundled.context,
                     facts_hash: import.facts_hash,
                     draft_hash: bundled.draft_hash,
+                    command_hash: commit::command_hash(import.command.events())
+                        .unwrap_or_else(|| bundled.command.hash()),
                     envelopes: &bundled.envelopes,
                     messages_hash: None,
                     revoked_at: commit::named_by(import.command.events()),

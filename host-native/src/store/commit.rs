@@ -141,7 +141,10 @@ impl Store {
                 return Ok(Committed::Stale);
             }
             transaction.execute("DELETE FROM journal WHERE position = ?1", [position])?;
-            transaction.execute("DELETE FROM envelopes WHERE position = ?1", [position])?;
+            transaction.execute(
+                "DELETE FROM envelopes WHERE id >= ?1 * 1024 AND id < (?1 + 1) * 1024",
+                [position],
+            )?;
             append(transaction, registry, entry, first_attempt.or_else(|| revoked_at(entry.decision)))
                 .map(|position| Committed::At { position })
         })
@@ -220,6 +223,7 @@ fn append(
         context: entry.context,
         facts_hash: entry.facts_hash,
         draft_hash: entry.decision.draft_hash,
+        command_hash: command_hash(&entry.decision.events).unwrap_or_else(|| entry.command.hash()),
         envelopes: &entry.decision.envelopes,
         messages_hash: Some(entry.decision.messages_hash),
         revoked_at,
@@ -242,6 +246,7 @@ pub(super) struct Line<'a> {
     pub(super) context: &'a Context,
     pub(super) facts_hash: Digest,
     pub(super) draft_hash: Digest,
+    pub(super) command_hash: Digest,
     pub(super) envelopes: &'a [Envelope],
     pub(super) messages_hash: Option<Digest>,
     pub(super) revoked_at: Option<i64>,
@@ -256,8 +261,8 @@ pub(super) fn insert(
     entities: &[Entity],
 ) -> Result<u64, RowError> {
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO journal (command_id, state, command, context, facts_hash, draft_hash, command_hash, authority, revoked_at, messages_hash, imported)
-         VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO journal (command_id, state, command, context, facts_hash, draft_hash, command_hash, authority, revoked_at, messages_hash, imported, attempt, count)
+         VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
     statement.execute(rusqlite::params![
         line.context.command_id.as_bytes().as_slice(),
@@ -265,16 +270,18 @@ pub(super) fn insert(
         rows::to_json(line.context)?,
         line.facts_hash.to_string(),
         line.draft_hash.to_string(),
-        line.command.hash().to_string(),
+        line.command_hash.to_string(),
         line.context.authority.to_string(),
         line.revoked_at,
         line.messages_hash.map(|hash| hash.to_string()),
         line.imported,
+        line.context.attempt,
+        line.envelopes.len(),
     ])?;
     let position = u64::try_from(transaction.last_insert_rowid())
         .map_err(|_| RowError::Damaged("the journal's order"))?;
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO envelopes (position, place, subject, headers, payload) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO envelopes (id, subject, headers, payload) VALUES (?1 * 1024 + ?2, ?3, ?4, ?5)",
     )?;
     for (place, envelope) in (0i64..).zip(line.envelopes) {
         let headers = rows::to_json(&envelope.headers)?;
@@ -300,7 +307,7 @@ pub(super) fn begin(transaction: &Transaction<'_>, registry: &RegistryId) -> Res
     }
     let progress = rows::to_json(&Progress::default())?;
     transaction.execute(
-        "INSERT INTO state (one, operator, namespace, head, progress, revision, changes) VALUES (1, ?1, ?2, 0, ?3, 0, 0)",
+        "INSERT INTO state (one, operator, namespace, head, progress, settled, revision, changes) VALUES (1, ?1, ?2, 0, ?3, 0, 0, 0)",
         (registry.operator.to_string(), registry.namespace.to_string(), progress),
     )?;
     Ok(true)
@@ -316,7 +323,7 @@ pub(super) fn moved(transaction: &Transaction<'_>) -> Result<(), RowError> {
 
 pub(super) fn envelopes(transaction: &Transaction<'_>, position: u64) -> Result<Vec<Envelope>, RowError> {
     let mut statement = transaction.prepare_cached(
-        "SELECT subject, headers, payload FROM envelopes WHERE position = ?1 ORDER BY place",
+        "SELECT subject, headers, payload FROM envelopes WHERE id >= ?1 * 1024 AND id < (?1 + 1) * 1024 ORDER BY id",
     )?;
     let mut found = statement.query([position])?;
     let mut envelopes = Vec::new();
@@ -333,6 +340,11 @@ pub(super) fn envelopes(transaction: &Transaction<'_>, position: u64) -> Result<
 /// The time that a revocation names.
 fn revoked_at(decision: &Decision) -> Option<i64> {
     named_by(&decision.events)
+}
+
+/// Digest of the command as its events say it, and so as every reader records it.
+pub(super) fn command_hash(events: &[Event]) -> Option<Digest> {
+    events.first().map(|event| event.command.hash)
 }
 
 /// See [`revoked_at`].

@@ -26,6 +26,12 @@ impl From<rusqlite::Error> for RowError {
     }
 }
 
+impl From<rusqlite::types::FromSqlError> for RowError {
+    fn from(_: rusqlite::types::FromSqlError) -> Self {
+        Self::Damaged("a column")
+    }
+}
+
 /// What is wrong with a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {

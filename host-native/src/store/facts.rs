@@ -72,16 +72,15 @@ fn entity(
     id: EntityId,
     with_overlay: bool,
 ) -> Result<Option<Entity>, RowError> {
-    let id = id.to_string();
-    let one = |query: &str| -> Result<Option<Entity>, RowError> {
-        let mut statement = transaction.prepare_cached(query)?;
-        let body = statement.query_row([&id], |row| rows::text(row, 0)).optional()?;
-        body.map(|body| rows::json(&body)).transpose()
+    let query = if with_overlay {
+        "SELECT body FROM entities WHERE id = ?1 ORDER BY position DESC LIMIT 1"
+    } else {
+        "SELECT body FROM entities WHERE id = ?1 AND position <= (SELECT settled FROM state)
+         ORDER BY position DESC LIMIT 1"
     };
-    if with_overlay && let Some(entity) = one("SELECT body FROM overlay WHERE id = ?1")? {
-        return Ok(Some(entity));
-    }
-    one("SELECT body FROM entities WHERE id = ?1")
+    let mut statement = transaction.prepare_cached(query)?;
+    let body = statement.query_row([id.to_string()], |row| rows::text(row, 0)).optional()?;
+    body.map(|body| rows::json(&body)).transpose()
 }
 
 fn holder(
@@ -90,27 +89,42 @@ fn holder(
     name: &str,
     with_overlay: bool,
 ) -> Result<Option<EntityId>, RowError> {
-    let parent = parent.to_string();
-    let one = |query: &str| -> Result<Option<EntityId>, RowError> {
-        let mut statement = transaction.prepare_cached(query)?;
-        let id = statement.query_row([parent.as_str(), name], |row| rows::text(row, 0)).optional()?;
-        id.map(|id| rows::parse(&id)).transpose()
+    let query = if with_overlay {
+        "SELECT id FROM entities WHERE parent = ?1 AND name = ?2 AND holds = 1 AND newest = 1"
+    } else {
+        "SELECT id FROM entities AS e
+         WHERE parent = ?1 AND name = ?2 AND holds = 1 AND position <= (SELECT settled FROM state)
+         AND NOT EXISTS (SELECT 1 FROM entities AS l WHERE l.id = e.id AND l.position > e.position
+                         AND l.position <= (SELECT settled FROM state))"
     };
-    if !with_overlay {
-        return one("SELECT id FROM entities WHERE parent = ?1 AND name = ?2 AND holds = 1");
-    }
-    if let Some(id) = one("SELECT id FROM overlay WHERE parent = ?1 AND name = ?2 AND holds = 1")? {
-        return Ok(Some(id));
-    }
-    // An overlaid entity holds what its overlay says.
-    one("SELECT id FROM entities AS e WHERE parent = ?1 AND name = ?2 AND holds = 1
-         AND NOT EXISTS (SELECT 1 FROM overlay AS o WHERE o.id = e.id)")
+    let mut statement = transaction.prepare_cached(query)?;
+    let parent = parent.to_string();
+    let id = statement.query_row([parent.as_str(), name], |row| rows::text(row, 0)).optional()?;
+    id.map(|id| rows::parse(&id)).transpose()
 }
 
 fn recorded(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Recorded>, RowError> {
     let mut statement = transaction.prepare_cached("SELECT body FROM recorded WHERE command_id = ?1")?;
     let body = statement.query_row([id.as_bytes().as_slice()], |row| rows::text(row, 0)).optional()?;
-    body.map(|body| rows::json(&body)).transpose()
+    if let Some(body) = body {
+        return Ok(Some(rows::json(&body)?));
+    }
+    let mut statement = transaction.prepare_cached(
+        "SELECT attempt, command_hash, draft_hash, authority, first, count FROM journal
+         WHERE command_id = ?1 AND state = 'confirmed'",
+    )?;
+    let mut found = statement.query([id.as_bytes().as_slice()])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    let first: u64 = row.get(4)?;
+    Ok(Some(Recorded {
+        command_id: id,
+        attempt: row.get(0)?,
+        command_hash: rows::parse(&rows::text(row, 1)?)?,
+        draft_hash: rows::parse(&rows::text(row, 2)?)?,
+        authority: rows::parse(&rows::text(row, 3)?)?,
+        first,
+        last: (first + row.get::<_, u64>(5)?).saturating_sub(1),
+    }))
 }
 
 pub(super) fn own(transaction: &Transaction<'_>, ids: &[Uuid]) -> Result<Vec<Own>, RowError> {

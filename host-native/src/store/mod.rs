@@ -1,6 +1,7 @@
 //! One SQLite file for each registry: what is confirmed, what is pending or held, and the sealed keys.
 //!
-//! `entities` is the state at `head`, `overlay` the entities that pending commands touched. Everything of one command is
+//! `entities` has each entity as the stream says it and as commands of the journal left it: what is confirmed of that is the
+//! state at `head`, what is pending lies over it. Everything of one command is
 //! written in one transaction and is on the disk when [`Store::commit`] returns. Several processes may have a store open
 //! together.
 
@@ -34,6 +35,9 @@ pub struct Store {
     connection: Mutex<Connection>,
     path: PathBuf,
     registry: OnceLock<RegistryId>,
+    /// Told after each write that may change the journal.
+    #[cfg(feature = "nats")]
+    written: tokio::sync::Notify,
 }
 
 impl Store {
@@ -54,8 +58,13 @@ impl Store {
     }
 
     fn with(connection: Connection, path: &Path) -> Result<Self, StoreError> {
-        let store =
-            Self { connection: Mutex::new(connection), path: path.to_owned(), registry: OnceLock::new() };
+        let store = Self {
+            connection: Mutex::new(connection),
+            path: path.to_owned(),
+            registry: OnceLock::new(),
+            #[cfg(feature = "nats")]
+            written: tokio::sync::Notify::new(),
+        };
         store.is_founded()?;
         Ok(store)
     }
@@ -120,6 +129,13 @@ impl Store {
         )
     }
 
+    /// Waits until this process has written something that may change the journal. Other processes are not noticed:
+    /// [`revision`](Self::revision) tells.
+    #[cfg(feature = "nats")]
+    pub async fn changed(&self) {
+        self.written.notified().await;
+    }
+
     /// One consistent look.
     fn read<T>(&self, look: impl FnOnce(&Transaction<'_>) -> Result<T, RowError>) -> Result<T, StoreError> {
         self.transact(TransactionBehavior::Deferred, look)
@@ -130,7 +146,10 @@ impl Store {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T, RowError>,
     ) -> Result<T, StoreError> {
-        self.transact(TransactionBehavior::Immediate, change)
+        let done = self.transact(TransactionBehavior::Immediate, change);
+        #[cfg(feature = "nats")]
+        self.written.notify_one();
+        done
     }
 
     /// One write that may be lost with the machine's power, and nothing with it.

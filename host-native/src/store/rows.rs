@@ -31,48 +31,85 @@ pub(super) fn uuid(row: &Row<'_>, place: usize) -> Result<Uuid, RowError> {
     Uuid::from_slice(&bytes).map_err(|_| RowError::Damaged("a command id"))
 }
 
-/// Writes an entity as it is at `head`.
+/// Writes an entity as the stream says that it is at `head`.
 pub(super) fn put_entity(
     transaction: &Transaction<'_>,
     entity: &Entity,
     operator: PublicKey,
 ) -> Result<(), RowError> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO entities (id, kind, key, parent, name, holds, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (id) DO UPDATE SET parent = ?4, name = ?5, holds = ?6, body = ?7",
-    )?;
-    statement.execute(rusqlite::params![
-        entity.id().to_string(),
-        kind(entity),
-        entity.key().to_string(),
-        entity.parent(operator).map(|parent| parent.to_string()),
-        entity.name(),
-        entity.holds_name(operator).is_some(),
-        to_json(entity)?,
-    ])?;
-    Ok(())
+    let id = entity.id().to_string();
+    transaction
+        .prepare_cached("DELETE FROM entities WHERE id = ?1 AND position <= (SELECT settled FROM state)")?
+        .execute([&id])?;
+    let pending = transaction
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM entities WHERE id = ?1)")?
+        .query_row([&id], |row| row.get::<_, bool>(0))?;
+    insert(transaction, &id, 0, !pending, entity, operator)
 }
 
-/// Writes an entity as the pending command at this place leaves it.
+/// Writes an entity as the command at this place of the journal leaves it: behind all that are there.
 pub(super) fn put_overlay(
     transaction: &Transaction<'_>,
     position: u64,
     entity: &Entity,
     operator: PublicKey,
 ) -> Result<(), RowError> {
+    let id = entity.id().to_string();
+    let before = transaction
+        .prepare_cached("UPDATE entities SET newest = 0 WHERE id = ?1 AND newest = 1")?
+        .execute([&id])?;
+    if before > 0 {
+        // Of those at head only the last one counts.
+        transaction
+            .prepare_cached(
+                "DELETE FROM entities WHERE id = ?1 AND position < (
+                     SELECT max(position) FROM entities WHERE id = ?1 AND position <= (SELECT settled FROM state))",
+            )?
+            .execute([&id])?;
+    }
+    insert(transaction, &id, position, true, entity, operator)
+}
+
+/// Forgets the overlay.
+pub(super) fn drop_overlay(transaction: &Transaction<'_>) -> Result<(), RowError> {
+    let mut statement = transaction
+        .prepare_cached("SELECT DISTINCT id FROM entities WHERE position > (SELECT settled FROM state)")?;
+    let ids: Vec<String> = statement.query_map([], |row| text(row, 0))?.collect::<Result<_, _>>()?;
+    transaction
+        .prepare_cached("DELETE FROM entities WHERE position > (SELECT settled FROM state)")?
+        .execute([])?;
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO overlay (id, kind, key, parent, name, holds, body, position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT (id) DO UPDATE SET parent = ?4, name = ?5, holds = ?6, body = ?7, position = ?8",
+        "UPDATE entities SET newest = 1
+         WHERE id = ?1 AND position = (SELECT max(position) FROM entities WHERE id = ?1)",
+    )?;
+    for id in &ids {
+        statement.execute([id])?;
+    }
+    Ok(())
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    id: &str,
+    position: u64,
+    newest: bool,
+    entity: &Entity,
+    operator: PublicKey,
+) -> Result<(), RowError> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO entities (id, position, newest, kind, key, parent, name, holds, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     statement.execute(rusqlite::params![
-        entity.id().to_string(),
+        id,
+        position,
+        newest,
         kind(entity),
         entity.key().to_string(),
         entity.parent(operator).map(|parent| parent.to_string()),
         entity.name(),
         entity.holds_name(operator).is_some(),
         to_json(entity)?,
-        position,
     ])?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Version of the tables; a file of another one is refused.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 /// Marks the file as ours: `CIMK`.
 const APPLICATION: i64 = 0x4349_4D4B;
 /// How long a write waits for another process's.
@@ -21,6 +21,8 @@ CREATE TABLE state (
     namespace TEXT NOT NULL,
     head INTEGER NOT NULL,
     progress TEXT NOT NULL,
+    -- Place in the journal up to which what commands left is the state at head.
+    settled INTEGER NOT NULL,
     -- Moves when a command is added, decided anew or settled: what the sync machine works from.
     revision INTEGER NOT NULL,
     -- Moves with every write: what a decision was read at.
@@ -28,33 +30,25 @@ CREATE TABLE state (
 );
 CREATE TABLE escrow (recipient TEXT PRIMARY KEY) WITHOUT ROWID;
 
+-- Each entity as the stream says (position 0), and as commands of the journal left it. Up to `settled` these are the state at
+-- head, of each entity the last one; behind it they lie over that, as an overlay.
 CREATE TABLE entities (
-    id TEXT PRIMARY KEY,
-    kind TEXT NOT NULL,
-    key TEXT NOT NULL,
-    parent TEXT,
-    name TEXT NOT NULL,
-    holds INTEGER NOT NULL,
-    body TEXT NOT NULL
-);
-CREATE INDEX entities_names ON entities (parent, name) WHERE holds = 1;
-CREATE INDEX entities_keys ON entities (key);
-CREATE INDEX entities_kinds ON entities (kind, parent, name);
-
-CREATE TABLE overlay (
-    id TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    -- Whether it is the last one of all.
+    newest INTEGER NOT NULL,
     kind TEXT NOT NULL,
     key TEXT NOT NULL,
     parent TEXT,
     name TEXT NOT NULL,
     holds INTEGER NOT NULL,
     body TEXT NOT NULL,
-    position INTEGER NOT NULL
+    UNIQUE (id, position)
 );
-CREATE INDEX overlay_names ON overlay (parent, name) WHERE holds = 1;
-CREATE INDEX overlay_keys ON overlay (key);
-CREATE INDEX overlay_kinds ON overlay (kind, parent, name);
-CREATE INDEX overlay_positions ON overlay (position);
+CREATE INDEX entities_positions ON entities (position);
+CREATE INDEX entities_names ON entities (parent, name) WHERE holds = 1;
+CREATE INDEX entities_keys ON entities (key) WHERE newest = 1;
+CREATE INDEX entities_kinds ON entities (kind, parent, name) WHERE newest = 1;
 
 CREATE TABLE journal (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -66,6 +60,10 @@ CREATE TABLE journal (
     draft_hash TEXT NOT NULL,
     -- Missing where the messages came from elsewhere: they are verified before they are sent.
     messages_hash TEXT,
+    attempt INTEGER NOT NULL,
+    -- Number of its events.
+    count INTEGER NOT NULL,
+    -- As its events say it.
     command_hash TEXT NOT NULL,
     authority TEXT NOT NULL,
     -- Unix seconds that the first attempt at a revocation named.
@@ -79,15 +77,15 @@ CREATE INDEX journal_pending ON journal (position) WHERE state = 'pending';
 CREATE INDEX journal_held ON journal (position) WHERE state = 'held';
 CREATE INDEX journal_first ON journal (first) WHERE first IS NOT NULL;
 
+-- Messages of the journal's commands. The id is the command's position * 1024 + the event's place.
 CREATE TABLE envelopes (
-    position INTEGER NOT NULL,
-    place INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY,
     subject TEXT NOT NULL,
     headers TEXT NOT NULL,
-    payload BLOB NOT NULL,
-    PRIMARY KEY (position, place)
+    payload BLOB NOT NULL
 );
 
+-- Commands of others that were admitted. Of ours the journal tells.
 CREATE TABLE recorded (command_id BLOB PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE messages (sequence INTEGER PRIMARY KEY, subject TEXT NOT NULL, headers TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE anomalies (first INTEGER PRIMARY KEY, body TEXT NOT NULL);

@@ -2,10 +2,13 @@
 
 use super::error::RowError;
 use super::{Store, StoreError, commit, rows};
-use cim_keys_core::journal::Pending;
+use cim_keys_core::envelope::Envelope;
+use cim_keys_core::journal::{Pending, Ready};
 use cim_keys_core::nkey::PublicKey;
-use cim_keys_core::sync::{Overlay, Persist, Persisted};
-use rusqlite::Transaction;
+use cim_keys_core::sync::{BATCH_BYTES, Overlay, Persist, Persisted};
+use rusqlite::{Row, Transaction};
+use std::collections::BTreeSet;
+use uuid::Uuid;
 
 /// Pending commands in journal order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +59,65 @@ impl Store {
         })
     }
 
-    /// Writes what the machine says in one transaction, durably. It decides; nothing is ticked off here by itself.
+    /// Messages of pending commands behind this place of the journal: whole commands, until there are `messages` of them or
+    /// [`BATCH_BYTES`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn gather(&self, after: u64, messages: u32) -> Result<Vec<Ready>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT j.position, j.command_id, j.attempt, j.command_hash, j.draft_hash, j.authority,
+                        j.messages_hash, e.subject, e.headers, e.payload, e.id % 1024
+                 FROM journal AS j
+                 CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
+                 WHERE j.state = 'pending' AND j.position > ?1 ORDER BY j.position",
+            )?;
+            let mut found = statement.query([i64::try_from(after).unwrap_or(i64::MAX)])?;
+            let mut commands: Vec<Ready> = Vec::new();
+            let (mut count, mut bytes) = (0, 0);
+            while let Some(row) = found.next()? {
+                let position = row.get(0)?;
+                if commands.last().is_none_or(|last| last.position != position) {
+                    if count >= messages || bytes >= BATCH_BYTES {
+                        break;
+                    }
+                    commands.push(ready(row, position)?);
+                }
+                let envelope = Envelope {
+                    subject: rows::parse(row.get_ref(7)?.as_str()?)?,
+                    headers: rows::json(row.get_ref(8)?.as_str()?)?,
+                    payload: row.get(9)?,
+                };
+                count += 1;
+                bytes += envelope.len();
+                match commands.last_mut() {
+                    Some(last) if last.envelopes.len() == row.get::<_, usize>(10)? => {
+                        last.envelopes.push(envelope);
+                    }
+                    _ => return Err(RowError::Damaged("a command's messages")),
+                }
+            }
+            Ok(commands)
+        })
+    }
+
+    /// Held commands that are revocations.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn held_revocations(&self) -> Result<Vec<Uuid>, StoreError> {
+        let held = self.held()?.into_iter().filter(|held| held.command.is_revocation());
+        Ok(held.map(|held| held.command_id).collect())
+    }
+
+    /// Writes what the machine says in one transaction. It decides; nothing is ticked off here by itself. What the stream
+    /// says is read there again where it gets lost with the machine's power; what was committed before is on the disk.
     #[must_use]
     pub fn persist(&self, persist: &Persist) -> Persisted {
         let written = self.registry_id().and_then(|registry| {
             let operator = registry.operator;
-            self.write(|transaction| {
+            self.write_lazily(|transaction| {
                 let look = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?));
                 let (head, revision) = transaction.query_row("SELECT head, revision FROM state", [], look)?;
                 if head != persist.expect_head
@@ -86,7 +142,8 @@ fn apply(transaction: &Transaction<'_>, persist: &Persist, operator: PublicKey) 
     }
     let mut statement =
         transaction.prepare_cached("INSERT OR REPLACE INTO recorded (command_id, body) VALUES (?1, ?2)")?;
-    for recorded in &persist.recorded {
+    let own: BTreeSet<Uuid> = persist.confirmed.iter().map(|(id, _)| *id).collect();
+    for recorded in persist.recorded.iter().filter(|recorded| !own.contains(&recorded.command_id)) {
         statement.execute((recorded.command_id.as_bytes().as_slice(), rows::to_json(recorded)?))?;
     }
     let mut statement = transaction.prepare_cached(
@@ -121,14 +178,31 @@ fn apply(transaction: &Transaction<'_>, persist: &Persist, operator: PublicKey) 
     match &persist.overlay {
         Overlay::Keep => {}
         Overlay::Settle { position } => {
-            transaction.prepare_cached("DELETE FROM overlay WHERE position <= ?1")?.execute([position])?;
+            transaction
+                .prepare_cached("UPDATE state SET settled = ?1 WHERE settled < ?1")?
+                .execute([position])?;
         }
         Overlay::Replace(entities) => {
-            transaction.execute("DELETE FROM overlay", [])?;
+            rows::drop_overlay(transaction)?;
             for (position, entity) in entities {
                 rows::put_overlay(transaction, *position, entity, operator)?;
             }
         }
     }
     Ok(())
+}
+
+fn ready(row: &Row<'_>, position: u64) -> Result<Ready, RowError> {
+    let hash = row.get_ref(6)?.as_str_or_null()?.map(rows::parse).transpose()?;
+    Ok(Ready {
+        position,
+        command_id: Uuid::from_slice(row.get_ref(1)?.as_blob()?)
+            .map_err(|_| RowError::Damaged("a command id"))?,
+        attempt: row.get(2)?,
+        command_hash: rows::parse(row.get_ref(3)?.as_str()?)?,
+        draft_hash: rows::parse(row.get_ref(4)?.as_str()?)?,
+        authority: rows::parse(row.get_ref(5)?.as_str()?)?,
+        envelopes: Vec::new(),
+        messages_hash: hash,
+    })
 }

@@ -89,10 +89,13 @@ fn sync(host: &Host, stream: &mut Stream) {
                 }
                 Output::Load { after, limit } => {
                     let Batch { commands, more, revision } = store.load(after, limit).unwrap();
-                    let held = store.held().unwrap().into_iter().filter(|held| held.command.is_revocation());
-                    let held_revocations = held.map(|held| held.command_id).collect();
+                    let held_revocations = store.held_revocations().unwrap();
                     inputs.push_back(Input::Loaded { commands, more, held_revocations, revision });
                 }
+                Output::Gather { after, messages } => inputs.push_back(Input::Gathered {
+                    commands: store.gather(after, messages).unwrap(),
+                    held_revocations: store.held_revocations().unwrap(),
+                }),
                 Output::Persist(persist) => inputs.push_back(Input::Persisted(store.persist(&persist))),
                 Output::Send(send) => inputs.push_back(Input::Reply(stream.append(&send.messages))),
                 Output::Redecide { command_id } => {
@@ -105,7 +108,7 @@ fn sync(host: &Host, stream: &mut Stream) {
                 }
                 Output::Report(status) => idle = status == Status::Idle,
                 Output::Wait { .. } => inputs.push_back(Input::Tick),
-                Output::Drop => {}
+                Output::Drop | Output::Follow { .. } => {}
             }
         }
     }
@@ -377,19 +380,21 @@ fn look_ups_of_a_command_use_an_index() {
     user(&host, app, "alice");
     let connection = Connection::open(folder.path().join("store.db")).unwrap();
     for query in [
-        "SELECT body FROM overlay WHERE id = ?1",
-        "SELECT body FROM entities WHERE id = ?1",
-        "SELECT id FROM overlay WHERE parent = ?1 AND name = ?2 AND holds = 1",
-        "SELECT id FROM entities AS e WHERE parent = ?1 AND name = ?2 AND holds = 1
-         AND NOT EXISTS (SELECT 1 FROM overlay AS o WHERE o.id = e.id)",
+        "SELECT body FROM entities WHERE id = ?1 ORDER BY position DESC LIMIT 1",
+        "SELECT body FROM entities WHERE id = ?1 AND position <= ?2 ORDER BY position DESC LIMIT 1",
+        "SELECT id FROM entities WHERE parent = ?1 AND name = ?2 AND holds = 1 AND newest = 1",
+        "SELECT id FROM entities AS e WHERE parent = ?1 AND name = ?2 AND holds = 1 AND position <= ?3
+         AND NOT EXISTS (SELECT 1 FROM entities AS l WHERE l.id = e.id AND l.position > e.position AND l.position <= ?3)",
         "SELECT body FROM recorded WHERE command_id = ?1",
         "SELECT position FROM journal WHERE command_id = ?1",
         "SELECT position FROM journal WHERE state = 'pending' AND position > ?1 ORDER BY position LIMIT ?2",
         "SELECT sealed FROM keys WHERE key = ?1",
         "SELECT command_id FROM hand_outs WHERE key = ?1 AND account = ?2",
-        "SELECT body, position FROM overlay AS e WHERE key = ?1",
-        "SELECT body, NULL FROM entities AS e WHERE NOT EXISTS (SELECT 1 FROM overlay AS o WHERE o.id = e.id) AND key = ?1",
-        "DELETE FROM overlay WHERE position <= ?1",
+        "SELECT body, position FROM entities WHERE newest = 1 AND key = ?1",
+        "DELETE FROM entities WHERE position > ?1",
+        "UPDATE entities SET newest = 0 WHERE id = ?1 AND newest = 1",
+        "SELECT j.position FROM journal AS j CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
+         WHERE j.state = 'pending' AND j.position > ?1 ORDER BY j.position",
         "UPDATE journal SET state = 'confirmed' WHERE command_id = ?1",
     ] {
         let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
@@ -417,8 +422,8 @@ fn other_files_are_refused() {
         Connection::open(&versioned).unwrap().pragma_update(None, "user_version", version).unwrap();
         (Store::open(&versioned).unwrap_err(), Store::create(&versioned).unwrap_err())
     };
-    let newer = StoreError::Newer { path: versioned.clone(), found: 99, supported: 2 };
+    let newer = StoreError::Newer { path: versioned.clone(), found: 99, supported: 3 };
     assert_eq!(set(99), (newer.clone(), newer));
-    let older = StoreError::Older { path: versioned.clone(), found: 1, supported: 2 };
+    let older = StoreError::Older { path: versioned.clone(), found: 1, supported: 3 };
     assert_eq!(set(1), (older.clone(), older));
 }

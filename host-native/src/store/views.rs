@@ -106,9 +106,8 @@ pub struct Pushed {
     pub done: bool,
 }
 
-const LISTED: &str = "SELECT body, position FROM overlay AS e WHERE";
-const LISTED_HEAD: &str = "SELECT body, NULL FROM entities AS e
-     WHERE NOT EXISTS (SELECT 1 FROM overlay AS o WHERE o.id = e.id) AND";
+const LISTED: &str = "SELECT body, CASE WHEN position > (SELECT settled FROM state) THEN position END
+     FROM entities WHERE newest = 1 AND";
 
 impl Store {
     /// All accounts, by name.
@@ -165,15 +164,13 @@ impl Store {
         self.listed("name = ?1", [name])
     }
 
-    fn listed(&self, condition: &str, params: impl Params + Clone) -> Result<Vec<Listed>, StoreError> {
+    fn listed(&self, condition: &str, params: impl Params) -> Result<Vec<Listed>, StoreError> {
         self.read(|transaction| {
             let mut list = Vec::new();
-            for half in [LISTED, LISTED_HEAD] {
-                let mut statement = transaction.prepare_cached(&format!("{half} {condition}"))?;
-                let mut found = statement.query(params.clone())?;
-                while let Some(row) = found.next()? {
-                    list.push(Listed { entity: rows::json(&rows::text(row, 0)?)?, pending: row.get(1)? });
-                }
+            let mut statement = transaction.prepare_cached(&format!("{LISTED} {condition}"))?;
+            let mut found = statement.query(params)?;
+            while let Some(row) = found.next()? {
+                list.push(Listed { entity: rows::json(&rows::text(row, 0)?)?, pending: row.get(1)? });
             }
             list.sort_by(|a, b| {
                 a.entity.name().cmp(b.entity.name()).then_with(|| a.entity.id().cmp(&b.entity.id()))
@@ -190,8 +187,8 @@ impl Store {
         self.read(|transaction| {
             let count = |query: &str| transaction.query_row(query, [], |row| row.get::<_, u64>(0));
             let entities = |kind: &str| {
-                let both = "SELECT count(*) FROM (SELECT id FROM entities WHERE kind = ?1 UNION SELECT id FROM overlay WHERE kind = ?1)";
-                transaction.query_row(both, [kind], |row| row.get::<_, u64>(0))
+                let query = "SELECT count(*) FROM entities WHERE kind = ?1 AND newest = 1";
+                transaction.query_row(query, [kind], |row| row.get::<_, u64>(0))
             };
             Ok(Counts {
                 pending: count("SELECT count(*) FROM journal WHERE state = 'pending'")?,
@@ -252,10 +249,11 @@ impl Store {
                 "SELECT sequence, subject, headers, payload FROM (
                      SELECT sequence, subject, headers, payload FROM messages WHERE sequence > ?1
                      UNION ALL
-                     SELECT j.first + e.place, e.subject, e.headers, e.payload
-                     FROM journal AS j JOIN envelopes AS e ON e.position = j.position
-                     WHERE j.first > ?1 - 1000 AND j.first + e.place > ?1
-                     AND NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.sequence = j.first + e.place)
+                     SELECT j.first + e.id % 1024, e.subject, e.headers, e.payload
+                     FROM journal AS j
+                     CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
+                     WHERE j.first > ?1 - 1000 AND j.first + e.id % 1024 > ?1
+                     AND NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.sequence = j.first + e.id % 1024)
                  ) ORDER BY sequence LIMIT ?2",
             )?;
             let mut found = statement.query([i64::try_from(after).unwrap_or(i64::MAX), i64::from(limit)])?;
@@ -280,8 +278,9 @@ impl Store {
         self.read(|transaction| {
             let mut statement = transaction.prepare_cached(
                 "SELECT j.position, j.command_id, j.state, e.subject, e.headers, e.payload
-                 FROM journal AS j JOIN envelopes AS e ON e.position = j.position
-                 WHERE j.state IN ('pending', 'held') ORDER BY j.position, e.place LIMIT ?1",
+                 FROM journal AS j
+                 CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
+                 WHERE j.state IN ('pending', 'held') ORDER BY j.position, e.id LIMIT ?1",
             )?;
             let mut found = statement.query([limit])?;
             let mut list = Vec::new();

@@ -32,16 +32,27 @@ impl World {
             self.hosts[host].dirty = false;
         }
         if input == Input::Disconnected {
-            self.hosts[host].link.broken = false;
+            let it = &mut self.hosts[host];
+            it.link.broken = false;
+            it.flight = None;
+            it.follows = false;
+            if matches!(it.waits, Await::Read(_)) {
+                it.waits = Await::Nothing;
+            }
         }
         let now = self.now;
         let outputs = self.hosts[host].handle(now, input);
-        let asks =
-            outputs.iter().filter(|output| !matches!(output, Output::Drop | Output::Report(_))).count();
-        if asks > 1 {
+        let sends = outputs.iter().filter(|output| matches!(output, Output::Send(_))).count();
+        let silent = |output: &&Output| {
+            matches!(output, Output::Drop | Output::Report(_) | Output::Follow { .. } | Output::Send(_))
+        };
+        let asks = outputs.len() - outputs.iter().filter(silent).count();
+        let open = usize::from(self.hosts[host].waits != Await::Nothing);
+        let flies = usize::from(self.hosts[host].flight.is_some());
+        if asks + open > 1 || sends + flies > 1 {
             return Err(Broken::new(
                 "contract",
-                format!("host {host}: {asks} outputs of one list ask for an answer"),
+                format!("host {host}: {asks} questions beside {open}, {sends} appends beside {flies}"),
             ));
         }
         for output in outputs {
@@ -55,7 +66,7 @@ impl World {
             }
         }
         let it = &self.hosts[host];
-        if it.waits == Await::Nothing {
+        if it.rests() {
             if it.status != Status::Idle {
                 return Err(Broken::new("contract", format!("host {host} stands still: {:?}", it.status)));
             }
@@ -77,8 +88,7 @@ impl World {
                 self.hosts[host].waits = Await::Read(ticket);
                 if self.hosts[host].link.broken {
                     // The machine must know: behind a new connection it looks at the message at `head` again.
-                    let input = Box::new(Input::Disconnected);
-                    self.after(0, Action::Answer { host, life, ticket, input });
+                    self.after(0, Action::Told { host, life });
                     return Ok(false);
                 }
                 self.time_out(host, ticket);
@@ -95,7 +105,12 @@ impl World {
                         format!("host {host} published {VAIN} times in vain"),
                     ));
                 }
-                self.hosts[host].waits = Await::Reply(ticket);
+                self.hosts[host].flight = Some(ticket);
+                if self.hosts[host].link.broken && self.net.chance(500) {
+                    // Nothing can be sent; the other half does not know it yet.
+                    self.after(0, Action::Told { host, life });
+                    return Ok(false);
+                }
                 self.time_out(host, ticket);
                 let share = if send.batch { 50 } else { 300 };
                 if self.scenario.has(Fault::Squat) && !self.trouble.calm && self.dice.chance(share) {
@@ -114,6 +129,13 @@ impl World {
                 let input = self.hosts[host].store.load(after, limit);
                 self.store_answers(host, ticket, input);
             }
+            Output::Gather { after, messages } => {
+                let input = self.hosts[host].store.gather(after, messages);
+                self.store_answers(host, ticket, input);
+            }
+            Output::Follow { on } => {
+                self.hosts[host].follows = on;
+            }
             Output::Persist(persist) => {
                 let outcome = self.persist(host, &persist)?;
                 self.store_answers(host, ticket, Input::Persisted(outcome));
@@ -131,6 +153,8 @@ impl World {
             }
             Output::Drop => {
                 self.hosts[host].link.queue.clear();
+                self.hosts[host].flight = None;
+                self.hosts[host].follows = false;
                 self.cut(host, "dropped");
                 self.hosts[host].link.broken = false;
             }
@@ -211,6 +235,11 @@ fn of_input(input: &Input) -> String {
             format!("Read {} messages {ends:?}, stream ends at {}", messages.len(), info.last)
         }
         Input::Facts { own, .. } => format!("Facts, {} own", own.len()),
+        Input::Gathered { commands, .. } => {
+            let ids: Vec<String> = commands.iter().map(|ready| short(&ready.command_id)).collect();
+            format!("Gathered {ids:?}")
+        }
+        Input::Tail(message) => format!("Tail {}", message.sequence),
         Input::Loaded { commands, held_revocations, revision, .. } => {
             let ids: Vec<String> =
                 commands.iter().map(|pending| short(&pending.context.command_id)).collect();

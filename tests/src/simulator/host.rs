@@ -28,8 +28,6 @@ pub(crate) enum Await {
     Store(u64),
     /// What is stored on the stream.
     Read(u64),
-    /// The answer to a publish.
-    Reply(u64),
 }
 
 impl Await {
@@ -37,9 +35,7 @@ impl Await {
     pub(crate) fn ticket(self) -> Option<u64> {
         match self {
             Self::Nothing => None,
-            Self::Pause(ticket) | Self::Store(ticket) | Self::Read(ticket) | Self::Reply(ticket) => {
-                Some(ticket)
-            }
+            Self::Pause(ticket) | Self::Store(ticket) | Self::Read(ticket) => Some(ticket),
         }
     }
 }
@@ -61,6 +57,11 @@ pub(crate) struct Host {
     pub(crate) link: Link,
     /// What the machine waits for.
     pub(crate) waits: Await,
+    /// The append on its way.
+    pub(crate) flight: Option<u64>,
+    /// Whether it listens to the log, and when the youngest message of that arrives.
+    pub(crate) follows: bool,
+    pub(crate) last_log: u64,
     /// What the machine reported last.
     pub(crate) status: Status,
     /// Whether the journal got something new while the machine was at work.
@@ -81,6 +82,9 @@ impl Host {
             life: 0,
             link: Link::default(),
             waits: Await::Nothing,
+            flight: None,
+            follows: false,
+            last_log: 0,
             status: Status::Idle,
             dirty: false,
             clock: 0,
@@ -111,6 +115,8 @@ impl Host {
         }
         self.machine = Some(machine);
         self.waits = Await::Nothing;
+        self.flight = None;
+        self.follows = false;
         self.status = Status::Working;
         self.dirty = true;
     }
@@ -120,8 +126,15 @@ impl Host {
         self.machine = None;
         self.life += 1;
         self.waits = Await::Nothing;
+        self.flight = None;
+        self.follows = false;
         self.link.queue.clear();
         self.link.broken = false;
+    }
+
+    /// Whether the machine has nothing to do, as far as the host knows.
+    pub(crate) fn rests(&self) -> bool {
+        self.machine.is_some() && self.waits == Await::Nothing && self.flight.is_none()
     }
 
     /// Time and randomness for the machine. Each process counts its own milliseconds.
@@ -162,8 +175,10 @@ impl Host {
         }
         let authority = self.authority(self.store.registry(), &old);
         let Some(authority) = authority else { return false };
-        // A clock that went back must not make the revocation earlier than it was promised.
+        // Neither a clock that went back nor a token that is older now must make it earlier than it was promised.
+        let promised = wanted.and_then(|at| Timestamp::from_millis(at.saturating_mul(1000)).ok());
         let now = Timestamp::from_millis(self.wall(now)).unwrap_or(old.now).max(old.now);
+        let now = promised.map_or(now, |promised| now.max(promised));
         // An id that was admitted is used up: what is still wanted gets a new one. The attempts count on, or it would
         // take a revocation that is too early for the one it wants.
         let used_up = self.store.registry().commands().any(|recorded| recorded.command_id == id);

@@ -2,7 +2,6 @@
 //! chance. Only how long things take is drawn from the seed.
 
 use super::broker::{Broker, Origin};
-use super::host::Await;
 use super::invariants::{self, Auditor, Broken};
 use super::scenario::Scenario;
 use super::workload;
@@ -108,12 +107,12 @@ impl Scripted {
         if host.machine.is_none() {
             return Ok(Seen::plain("offline"));
         }
-        let rests = host.waits == Await::Nothing && !host.dirty && !host.store.has_pending();
+        let rests = host.rests() && !host.dirty && !host.store.has_pending();
         let read = host.store.progress().head == self.world.broker.last();
         let (kind, reason) = match &host.status {
             Status::Idle if rests && read => ("idle", None),
-            Status::Idle | Status::Working => ("working", None),
-            Status::Waiting { reason } => ("waiting", Some(reason)),
+            Status::Idle | Status::Working | Status::Contended { .. } => ("working", None),
+            Status::Waiting { reason, .. } => ("waiting", Some(reason)),
             Status::Blocked { reason } => ("blocked", Some(reason)),
         };
         let (code, text) =
@@ -134,6 +133,7 @@ impl Scripted {
         let id = self.world.hosts[0].store.registry().id().clone();
         self.world.auditor = Auditor::new(id);
         let before = std::mem::replace(&mut self.world.broker, broker);
+        self.world.logged = self.world.broker.last();
         let now = self.world.now;
         self.world.broker.restart(now, 1000);
         before
@@ -159,8 +159,7 @@ impl Scripted {
     fn found(&mut self) -> Result<(), String> {
         self.create()?;
         self.world.start(0).map_err(shown)?;
-        let founded =
-            |world: &World| !world.hosts[0].store.has_pending() && world.hosts[0].waits == Await::Nothing;
+        let founded = |world: &World| !world.hosts[0].store.has_pending() && world.hosts[0].rests();
         if !self.until(PATIENCE, founded)? {
             return Err("the founder does not get its founding onto the stream".to_owned());
         }

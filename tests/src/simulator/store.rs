@@ -7,7 +7,7 @@ use cim_keys_core::digest::Digest;
 use cim_keys_core::draft::Decision;
 use cim_keys_core::envelope::Envelope;
 use cim_keys_core::event::{Event, Fact};
-use cim_keys_core::journal::{Own, Pending, Progress, State};
+use cim_keys_core::journal::{Own, Pending, Progress, Ready, State};
 use cim_keys_core::registry::{Entity, EntityId, Facts, Lookup, Registry};
 use cim_keys_core::rules::{self, Reason};
 use cim_keys_core::sync::{Input, Overlay, Persist, Persisted};
@@ -110,14 +110,31 @@ impl Store {
             self.entries.range(after + 1..).map(|(_, e)| e).filter(|e| e.state == State::Pending);
         let commands: Vec<Pending> =
             behind.by_ref().take(limit as usize).map(|e| e.pending.clone()).collect();
-        let revocation = |e: &&Entry| e.state == State::Held && e.pending.command.is_revocation();
-        let held = self.entries.values().filter(revocation).map(|e| e.pending.context.command_id);
         Input::Loaded {
             commands,
             more: behind.next().is_some(),
-            held_revocations: held.collect(),
+            held_revocations: self.held_revocations(),
             revision: self.revision,
         }
+    }
+
+    /// Answers `Gather`.
+    pub(crate) fn gather(&self, after: u64, messages: u32) -> Input {
+        let mut commands = Vec::new();
+        let mut left = messages as usize;
+        for entry in self.entries.range(after + 1..).map(|(_, e)| e).filter(|e| e.state == State::Pending) {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(entry.pending.envelopes.len());
+            commands.push(entry.ready());
+        }
+        Input::Gathered { commands, held_revocations: self.held_revocations() }
+    }
+
+    fn held_revocations(&self) -> Vec<Uuid> {
+        let revocation = |e: &&Entry| e.state == State::Held && e.pending.command.is_revocation();
+        self.entries.values().filter(revocation).map(|e| e.pending.context.command_id).collect()
     }
 
     /// Writes a decision: one transaction with its events and the entities that they leave.
@@ -259,6 +276,20 @@ impl Store {
 }
 
 impl Entry {
+    fn ready(&self) -> Ready {
+        let pending = &self.pending;
+        Ready {
+            position: pending.position,
+            command_id: pending.context.command_id,
+            attempt: pending.context.attempt,
+            command_hash: pending.command.hash(),
+            draft_hash: pending.draft_hash,
+            authority: pending.context.authority,
+            envelopes: pending.envelopes.clone(),
+            messages_hash: pending.messages_hash,
+        }
+    }
+
     fn own(&self) -> Own {
         Own {
             command_id: self.pending.context.command_id,

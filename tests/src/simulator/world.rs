@@ -28,6 +28,10 @@ pub(super) enum Action {
     Command { host: usize, burst: u64 },
     /// An answer or the end of a pause reaches the machine.
     Answer { host: usize, life: u64, ticket: u64, input: Box<Input> },
+    /// A client tells that its connection is gone.
+    Told { host: usize, life: u64 },
+    /// A message of the log reaches a host that listens.
+    Log { host: usize, connection: u64, sequence: u64 },
     /// A client gives up.
     TimeOut { host: usize, life: u64, ticket: u64 },
     /// A frame reaches the server.
@@ -82,6 +86,8 @@ pub(super) struct World {
     /// Publishes of each host that got no confirmation, since the last that did.
     pub(super) vain: Vec<u64>,
     flights: BTreeMap<u64, Frame>,
+    /// The last sequence that the log told of.
+    pub(super) logged: u64,
     agenda: BTreeMap<(u64, u64), Action>,
     serial: u64,
     pub(super) crashed: u64,
@@ -115,6 +121,7 @@ impl World {
             steps: 0,
             vain: vec![0],
             flights: BTreeMap::new(),
+            logged: 0,
             agenda: BTreeMap::new(),
             serial: 0,
             crashed: 0,
@@ -207,8 +214,11 @@ impl World {
                 return self.judge();
             }
             if self.now > limit {
-                let stuck: Vec<String> =
-                    self.hosts.iter().map(|h| format!("{:?} {:?}", h.status, h.waits)).collect();
+                let stuck: Vec<String> = self
+                    .hosts
+                    .iter()
+                    .map(|h| format!("{:?} {:?} {:?}", h.status, h.waits, h.flight))
+                    .collect();
                 return Err(Broken::new(
                     "I8 drained",
                     format!("not after {} s: {}", DRAIN / 1000, stuck.join(", ")),
@@ -227,6 +237,7 @@ impl World {
             return Err(Broken::new("I8 bounded", format!("more than {STEPS} steps")));
         }
         self.act(action)?;
+        self.publish_log();
         self.auditor.follow(&self.broker)?;
         Ok(true)
     }
@@ -237,12 +248,21 @@ impl World {
             Action::Command { host, burst } => self.command(host, burst),
             Action::Answer { host, life, ticket, input } => self.answer(host, life, ticket, *input),
             Action::TimeOut { host, life, ticket } => {
-                let input = match self.hosts[host].waits {
-                    Await::Read(_) => Input::ReadFailed(Failure::Unreachable),
-                    _ => Input::Reply(Reply::Unknown),
+                let flies = self.hosts[host].flight == Some(ticket);
+                let input = if flies {
+                    Input::Reply(Reply::Unknown)
+                } else {
+                    Input::ReadFailed(Failure::Unreachable)
                 };
                 self.answer(host, life, ticket, input)
             }
+            Action::Told { host, life } => {
+                if self.hosts[host].life == life && self.hosts[host].machine.is_some() {
+                    return self.feed(host, Input::Disconnected);
+                }
+                Ok(())
+            }
+            Action::Log { host, connection, sequence } => self.hear(host, connection, sequence),
             Action::Arrive { frame } => {
                 self.arrive(frame);
                 Ok(())
@@ -322,7 +342,7 @@ impl World {
 
     /// Lets the machine look, where it may be disturbed.
     pub(super) fn poll(&mut self, host: usize) -> Result<(), Broken> {
-        if self.hosts[host].machine.is_some() && self.hosts[host].waits == Await::Nothing {
+        if self.hosts[host].rests() {
             self.hosts[host].dirty = false;
             return self.feed(host, Input::Tick);
         }
@@ -332,11 +352,54 @@ impl World {
     /// An answer reaches the machine, if it is still waited for.
     fn answer(&mut self, host: usize, life: u64, ticket: u64, input: Input) -> Result<(), Broken> {
         let it = &mut self.hosts[host];
-        if it.life != life || it.machine.is_none() || it.waits.ticket() != Some(ticket) {
+        if it.life != life || it.machine.is_none() {
             return Ok(());
         }
-        it.waits = Await::Nothing;
+        if it.flight == Some(ticket) {
+            it.flight = None;
+        } else if it.waits.ticket() == Some(ticket) {
+            it.waits = Await::Nothing;
+        } else {
+            return Ok(());
+        }
         self.feed(host, input)
+    }
+
+    /// What was stored since is published on the log, for those who listen.
+    fn publish_log(&mut self) {
+        while self.logged < self.broker.last() {
+            self.logged += 1;
+            let sequence = self.logged;
+            for host in 0..self.hosts.len() {
+                let trouble = !self.trouble.calm;
+                // Nobody promises that it comes.
+                let lost = trouble && self.net.chance(40);
+                let it = &self.hosts[host];
+                if !it.follows || !it.link.connected || lost {
+                    continue;
+                }
+                let connection = it.link.connection;
+                let again = trouble && self.net.chance(20);
+                let arrival = (self.now + self.delay()).max(self.hosts[host].last_log);
+                self.hosts[host].last_log = arrival;
+                self.at(arrival, Action::Log { host, connection, sequence });
+                if again {
+                    // Somebody has an old answer sent there.
+                    let old = 1 + self.net.below(sequence);
+                    self.at(arrival, Action::Log { host, connection, sequence: old });
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, host: usize, connection: u64, sequence: u64) -> Result<(), Broken> {
+        let it = &self.hosts[host];
+        if it.machine.is_none() || !it.follows || it.link.connection != connection {
+            return Ok(());
+        }
+        let Some(stored) = self.broker.at(sequence) else { return Ok(()) };
+        let message = stored.message.clone();
+        self.feed(host, Input::Tail(message))
     }
 
     /// A message reaches the server, and its answer goes back.
@@ -467,12 +530,13 @@ impl World {
 
     /// A connection breaks: so many of the frames that were on the wire still arrive.
     pub(super) fn sever(&mut self, host: usize, why: &str, arrive: u64) {
+        let was_connected = self.hosts[host].link.connected;
         let flying = self.hosts[host].link.cut();
         for number in flying.iter().skip(usize::try_from(arrive).unwrap_or(0)) {
             self.flights.remove(number);
         }
         let it = &self.hosts[host];
-        let (life, connection, waits) = (it.life, it.link.connection, it.waits);
+        let (life, connection) = (it.life, it.link.connection);
         let queued = it.link.queue.len();
         self.trace.line(
             self.now,
@@ -484,15 +548,9 @@ impl World {
         );
         let delay = self.net.between(1, 200);
         self.after(delay, Action::Connect { host, connection });
-        // Some clients tell at once, others let the request run out.
-        let told = match waits {
-            Await::Read(ticket) | Await::Reply(ticket) if self.net.chance(400) => Some(ticket),
-            // Even while the store is at work: its answer is not handed in any more then.
-            Await::Store(ticket) if self.net.chance(500) => Some(ticket),
-            _ => None,
-        };
-        if let Some(ticket) = told {
-            self.after(1, Action::Answer { host, life, ticket, input: Box::new(Input::Disconnected) });
+        // Some clients tell at once, whatever is asked just now; others let the request run out.
+        if was_connected && self.net.chance(450) {
+            self.after(1, Action::Told { host, life });
         }
     }
 
@@ -550,8 +608,7 @@ impl World {
 
     fn is_drained(&self) -> bool {
         let rests = |host: &Host| {
-            host.machine.is_some()
-                && host.waits == Await::Nothing
+            host.rests()
                 && host.status == Status::Idle
                 && !host.dirty
                 && !host.store.has_pending()

@@ -95,7 +95,19 @@ fn whoever_is_first_publishes_and_a_reader_knows_it() {
     assert_eq!(a.store().by_key(carol).unwrap().len(), 1);
     // One that only read the stream knows the commands as well.
     let (_c, c) = copy(&folder, 3);
+    let lookups = bundle.commands.iter().map(|command| Lookup::Command(command.context.command_id));
+    let (facts, _) = c.store().facts(&lookups.collect::<Vec<_>>(), false).unwrap();
+    let recorded = bundle
+        .commands
+        .iter()
+        .filter_map(|command| facts.command(command.context.command_id).unwrap().cloned());
+    let recorded: Vec<_> = recorded.collect();
+    assert_eq!(recorded.len(), 2);
     c.store().connection.lock().unwrap().execute("DELETE FROM journal", []).unwrap();
+    let head = c.store().progress().unwrap().head;
+    let progress = c.store().progress().unwrap();
+    let read = Persist { expect_head: head, progress, recorded, ..Persist::default() };
+    assert_eq!(c.store().persist(&read), Persisted::Ok);
     assert_eq!(take(&c, &bundle).unwrap().known.len(), 2);
 }
 
