@@ -4,20 +4,30 @@
 
 use cim_keys_tests::bench::{Plan, run};
 
-const RATIOS: [&str; 5] = [
+const RATIOS: [&str; 6] = [
     "mint_wasm_vs_nkeys_js",
     "mint_vs_nkeys_crate_1core",
     "commit_vs_fdatasync",
     "append_vs_async_nats",
     "append_sync_always_vs_async_nats",
+    "single_latency_vs_floor",
 ];
 
 #[test]
 fn the_report_has_every_ratio_and_what_it_comes_from() {
-    let plan =
-        Plan { mints: 2, commits: 2, rounds: 2, events: 20, append_rounds: 1, wasm_mints: 1, wasm_rounds: 1 };
+    let plan = Plan {
+        only: Vec::new(),
+        mints: 2,
+        commits: 2,
+        rounds: 2,
+        events: 20,
+        append_rounds: 1,
+        singles: 3,
+        wasm_mints: 1,
+        wasm_rounds: 1,
+    };
     let mut told = Vec::new();
-    let report = run(plan, |what| told.push(what.to_owned()));
+    let report = run(&plan, |what| told.push(what.to_owned()));
     assert!(told.len() >= 4, "{told:?}");
     let json = report.to_json();
     assert_eq!(json["ratios"].as_object().unwrap().len(), RATIOS.len());

@@ -42,6 +42,8 @@ pub struct Journal {
     pub events: usize,
     /// Bytes of one message, headers included: the mean.
     pub bytes: usize,
+    /// Bytes of one payload: the mean.
+    pub payload: usize,
 }
 
 impl Journal {
@@ -51,18 +53,19 @@ impl Journal {
     /// When the host refuses.
     pub fn prepare(events: usize, mut progress: impl FnMut(usize)) -> Journal {
         let folder = registry::folder();
-        let (host, account) = registry::found(folder.path());
+        let (host, _) = registry::found(folder.path());
         let owner = role::account(&host, KEYS_ACCOUNT).expect("the account of the streams").key;
         let key = Command::GenerateKey { kind: Kind::Account, owner: Some(owner), label: None, role: None };
         let signer = host.run(&Request::new(key)).expect("a signing key").keys[0];
         let before = envelopes(host.store()).len();
         for number in 0..events.saturating_sub(before).max(1) {
-            registry::create_user(&host, account, number);
+            registry::generate_key(&host);
             progress(number);
         }
         let all = envelopes(host.store());
         let bytes = all.iter().map(Envelope::len).sum::<usize>() / all.len();
-        Journal { folder, signer, events: all.len(), bytes }
+        let payload = all.iter().map(|envelope| envelope.payload.len()).sum::<usize>() / all.len();
+        Journal { folder, signer, events: all.len(), bytes, payload }
     }
 
     fn copy(&self) -> (TempDir, Host) {
@@ -131,7 +134,7 @@ fn baseline(runtime: &Runtime, journal: &Journal, sync_always: bool) -> (Duratio
     })
 }
 
-fn plain_message(envelope: Envelope) -> (String, HeaderMap, Vec<u8>) {
+pub(super) fn plain_message(envelope: Envelope) -> (String, HeaderMap, Vec<u8>) {
     let mut headers = HeaderMap::new();
     for (name, value) in envelope.headers.iter() {
         let name: HeaderName = name.parse().expect("a header's name");
@@ -156,7 +159,7 @@ fn envelopes(store: &Store) -> Vec<Envelope> {
 
 /// A server that trusts the registry's operator and knows its accounts: as `cim-keys config server` makes it, or with the
 /// server's own `sync_interval` (two minutes).
-fn serve(host: &Host, folder: &Path, sync_always: bool) -> NatsServer {
+pub(super) fn serve(host: &Host, folder: &Path, sync_always: bool) -> NatsServer {
     let anywhere = ("127.0.0.1".to_owned(), -1);
     let options = Options {
         name: None,
@@ -183,7 +186,7 @@ async fn link(host: &Host, servers: &Target) -> Link {
     Link::connect(&steward, host.ambient().now().seconds()).await.expect("a connection")
 }
 
-async fn make_streams(host: &Host, servers: &Target) {
+pub(super) async fn make_streams(host: &Host, servers: &Target) {
     let namespace = &host.store().registry_id().expect("a registry").namespace;
     let made = streams::ensure(&link(host, servers).await, &Wanted::new(namespace)).await;
     assert_eq!(made.expect("both streams").created.len(), 2);
@@ -194,7 +197,7 @@ async fn stored(host: &Host, servers: &Target) -> u64 {
 }
 
 /// The plain client of async-nats, as a user of `KEYS` who may publish events there.
-async fn publisher(host: &Host, signer: PublicKey, url: &str) -> async_nats::Client {
+pub(super) async fn publisher(host: &Host, signer: PublicKey, url: &str) -> async_nats::Client {
     let key = KeyPair::from_entropy(Kind::User, host.ambient().entropy().expect("random bytes"));
     let token = publisher_token(host, signer, &key);
     let jwt = token.as_str().to_owned();

@@ -4,6 +4,7 @@
 
 pub mod append;
 pub mod commit;
+pub mod latency;
 pub mod mint;
 mod registry;
 pub mod rounds;
@@ -18,8 +19,10 @@ use append::Journal;
 use rounds::Pair;
 
 /// How much is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
+    /// Which parts of [`PARTS`]; none for all.
+    pub only: Vec<String>,
     /// Users minted in a round, by each way.
     pub mints: usize,
     /// Commits in a round, and plain writes.
@@ -30,6 +33,8 @@ pub struct Plan {
     pub events: usize,
     /// Rounds of appending.
     pub append_rounds: usize,
+    /// Single events, by each way.
+    pub singles: usize,
     /// Users minted by the JavaScript packages in a round.
     pub wasm_mints: usize,
     /// Rounds of that.
@@ -39,112 +44,150 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Plan {
         Plan {
+            only: Vec::new(),
             mints: 2_000,
             commits: 40,
             rounds: 15,
-            events: 20_000,
+            events: 100_000,
             append_rounds: 3,
+            singles: 200,
             wasm_mints: 30,
             wasm_rounds: 7,
         }
     }
 }
 
+/// What can be measured by itself.
+pub const PARTS: [&str; 7] =
+    ["mint", "mint-wasm", "page", "commit", "append", "append-sync-always", "latency"];
+
+/// One ratio and what it comes from.
+#[derive(Debug, Clone, PartialEq)]
+struct Measured {
+    name: &'static str,
+    pair: Pair,
+    /// What is counted, by us and by the baseline: for people, and as names of figures.
+    words: (&'static str, &'static str),
+    figures: (&'static str, &'static str),
+    raw: Value,
+}
+
 /// What was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    plan: Plan,
-    mint: Pair,
-    mint_wasm: Pair,
-    page_gzip_bytes: u64,
-    wasm_gzip_bytes: u64,
-    commit: commit::Outcome,
-    append: Pair,
-    append_sync_always: Pair,
-    events: usize,
-    bytes: usize,
+    measured: Vec<Measured>,
+    /// Bytes of the page's first load, and of the wasm in it, compressed.
+    page: Option<(u64, u64)>,
 }
 
 /// Measures all of it. `progress` hears what is being done, and how far it is where that takes long.
 ///
 /// # Panics
 /// When anything of it fails: a figure of something that did not work is none.
-pub fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Report {
-    progress("minting");
-    let mint = mint::measure(plan.mints, plan.rounds);
-    progress("minting in Node");
-    let mint_wasm = wasm::mint(plan.wasm_mints, plan.wasm_rounds);
-    let (page_gzip_bytes, wasm_gzip_bytes) = wasm::page_bytes();
-    progress("committing");
-    let commit = commit::measure(plan.commits, plan.rounds);
-    let journal = Journal::prepare(plan.events, |done| {
-        if done.is_multiple_of(100) {
-            progress(&format!("making events, one commit each: {done} of {}", plan.events));
-        }
-    });
-    progress("appending, default sync_interval");
-    let append = append::measure(&journal, false, plan.append_rounds);
-    progress("appending, sync_interval always");
-    let append_sync_always = append::measure(&journal, true, plan.append_rounds);
-    let Journal { events, bytes, .. } = journal;
-    Report {
-        plan,
-        mint,
-        mint_wasm,
-        page_gzip_bytes,
-        wasm_gzip_bytes,
-        commit,
-        append,
-        append_sync_always,
-        events,
-        bytes,
+pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Report {
+    let wanted = |part: &str| plan.only.is_empty() || plan.only.iter().any(|name| name == part);
+    let mut measured = Vec::new();
+    if wanted("mint") {
+        progress("minting");
+        measured.push(Measured {
+            name: "mint_vs_nkeys_crate_1core",
+            pair: mint::measure(plan.mints, plan.rounds),
+            words: ("users minted", "with the nkeys crate"),
+            figures: ("core_per_second", "nkeys_per_second"),
+            raw: json!({ "users_a_round": plan.mints }),
+        });
     }
+    if wanted("mint-wasm") {
+        progress("minting in Node");
+        measured.push(Measured {
+            name: "mint_wasm_vs_nkeys_js",
+            pair: wasm::mint(plan.wasm_mints, plan.wasm_rounds),
+            words: ("users minted in Node", "with @nats-io/nkeys and jwt"),
+            figures: ("wasm_per_second", "nkeys_js_per_second"),
+            raw: json!({ "users_a_round": plan.wasm_mints }),
+        });
+    }
+    let page = wanted("page").then(wasm::page_bytes);
+    if wanted("commit") {
+        progress("committing");
+        let commit::Outcome { pair, bytes } = commit::measure(plan.commits, plan.rounds);
+        measured.push(Measured {
+            name: "commit_vs_fdatasync",
+            pair,
+            words: ("commits", "fdatasyncs of as many bytes"),
+            figures: ("commits_per_second", "fdatasyncs_per_second"),
+            raw: json!({ "bytes": bytes, "commits_a_round": plan.commits }),
+        });
+    }
+    if wanted("append") || wanted("append-sync-always") {
+        let journal = Journal::prepare(plan.events, |done| {
+            if done.is_multiple_of(100) {
+                progress(&format!("making events, one commit each: {done} of {}", plan.events));
+            }
+        });
+        let mut append = |name: &'static str, sync_always: bool| {
+            let pair = append::measure(&journal, sync_always, plan.append_rounds);
+            measured.push(Measured {
+                name,
+                pair,
+                words: ("events through sync", "with async-nats inside KEYS"),
+                figures: ("sync_per_second", "async_nats_per_second"),
+                raw: json!({
+                    "events": journal.events,
+                    "message_bytes": journal.bytes,
+                    "payload_bytes": journal.payload,
+                    "in_flight": append::IN_FLIGHT,
+                }),
+            });
+        };
+        if wanted("append") {
+            progress("appending, default sync_interval");
+            append("append_vs_async_nats", false);
+        }
+        if wanted("append-sync-always") {
+            progress("appending, sync_interval always");
+            append("append_sync_always_vs_async_nats", true);
+        }
+    }
+    if wanted("latency") {
+        progress("single events");
+        measured.push(Measured {
+            name: "single_latency_vs_floor",
+            pair: latency::measure(plan.singles),
+            words: ("events one by one", "fdatasyncs with a publish each"),
+            figures: ("sync_per_second", "floor_per_second"),
+            raw: json!({ "events": plan.singles }),
+        });
+    }
+    Report { measured, page }
 }
 
 impl Report {
     /// The ratios by name, in the order of the report.
-    pub fn ratios(&self) -> [(&'static str, f64); 5] {
-        [
-            ("mint_vs_nkeys_crate_1core", self.mint.ratio()),
-            ("mint_wasm_vs_nkeys_js", self.mint_wasm.ratio()),
-            ("commit_vs_fdatasync", self.commit.pair.ratio()),
-            ("append_vs_async_nats", self.append.ratio()),
-            ("append_sync_always_vs_async_nats", self.append_sync_always.ratio()),
-        ]
+    pub fn ratios(&self) -> Vec<(&'static str, f64)> {
+        self.measured.iter().map(|one| (one.name, one.pair.ratio())).collect()
     }
 
     /// One object: `ratios` by name, and under `raw`, by the same names, what they come from.
     pub fn to_json(&self) -> Value {
         let ratios: serde_json::Map<String, Value> =
             self.ratios().into_iter().map(|(name, ratio)| (name.to_owned(), json!(ratio))).collect();
-        let append = |pair: &Pair| {
-            let mut raw = figures(pair, "sync_per_second", "async_nats_per_second");
-            raw["events"] = json!(self.events);
-            raw["message_bytes"] = json!(self.bytes);
-            raw["in_flight"] = json!(append::IN_FLIGHT);
-            raw
-        };
-        let mut commit = figures(&self.commit.pair, "commits_per_second", "fdatasyncs_per_second");
-        commit["bytes"] = json!(self.commit.bytes);
-        commit["commits_a_round"] = json!(self.plan.commits);
-        let mut mint = figures(&self.mint, "core_per_second", "nkeys_per_second");
-        mint["users_a_round"] = json!(self.plan.mints);
-        let mut mint_wasm = figures(&self.mint_wasm, "wasm_per_second", "nkeys_js_per_second");
-        mint_wasm["users_a_round"] = json!(self.plan.wasm_mints);
-        json!({
-            "ratios": ratios,
-            "page_gzip_bytes": self.page_gzip_bytes,
-            "wasm_gzip_bytes": self.wasm_gzip_bytes,
-            "raw": {
-                "mint_wasm_vs_nkeys_js": mint_wasm,
-                "mint_vs_nkeys_crate_1core": mint,
-                "commit_vs_fdatasync": commit,
-                "append_vs_async_nats": append(&self.append),
-                "append_sync_always_vs_async_nats": append(&self.append_sync_always),
-                "nats_server": Version::Newest.number(),
-                "cores": std::thread::available_parallelism().map_or(1, usize::from),
-            },
-        })
+        let mut raw = serde_json::Map::new();
+        for one in &self.measured {
+            let mut figures = figures(&one.pair, one.figures.0, one.figures.1);
+            for (name, value) in one.raw.as_object().into_iter().flatten() {
+                figures[name] = value.clone();
+            }
+            raw.insert(one.name.to_owned(), figures);
+        }
+        raw.insert("nats_server".into(), json!(Version::Newest.number()));
+        raw.insert("cores".into(), json!(std::thread::available_parallelism().map_or(1, usize::from)));
+        let mut all = json!({ "ratios": ratios, "raw": raw });
+        if let Some((page, wasm)) = self.page {
+            all["page_gzip_bytes"] = json!(page);
+            all["wasm_gzip_bytes"] = json!(wasm);
+        }
+        all
     }
 }
 
@@ -163,24 +206,14 @@ fn rounded(rate: f64) -> f64 {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pairs = [
-            (&self.mint, "users minted", "with the nkeys crate"),
-            (&self.mint_wasm, "users minted in Node", "with @nats-io/nkeys and jwt"),
-            (&self.commit.pair, "commits", "fdatasyncs of as many bytes"),
-            (&self.append, "events through sync", "with async-nats inside KEYS"),
-            (&self.append_sync_always, "events through sync", "with async-nats inside KEYS"),
-        ];
-        for ((name, ratio), (pair, ours, baseline)) in self.ratios().into_iter().zip(pairs) {
-            let (own, other) = (pair.ours_per_second(), pair.baseline_per_second());
-            writeln!(f, "{name:<34} {ratio:>6.3}   {own:>7.0}/s {ours}, {other:>7.0}/s {baseline}")?;
+        for one in &self.measured {
+            let (own, other) = (one.pair.ours_per_second(), one.pair.baseline_per_second());
+            let (ratio, (ours, baseline)) = (one.pair.ratio(), one.words);
+            writeln!(f, "{:<34} {ratio:>6.3}   {own:>7.0}/s {ours}, {other:>7.0}/s {baseline}", one.name)?;
         }
-        writeln!(f, "first load {} bytes gzip, wasm {} of them", self.page_gzip_bytes, self.wasm_gzip_bytes)?;
-        let Plan { rounds, append_rounds, .. } = self.plan;
-        write!(
-            f,
-            "above 1 is faster; medians of {rounds} rounds ({append_rounds} of appending) in turns; \
-             {} events of {} bytes, {} bytes a commit",
-            self.events, self.bytes, self.commit.bytes
-        )
+        if let Some((page, wasm)) = self.page {
+            writeln!(f, "first load {page} bytes gzip, wasm {wasm} of them")?;
+        }
+        write!(f, "above 1 is faster; medians of rounds in turns")
     }
 }

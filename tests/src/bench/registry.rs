@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cim_keys::ambient::Ambient;
-use cim_keys::host::{Founding, Host};
+use cim_keys::host::{Founding, Host, Request};
 use cim_keys::ports::{Access, NatsPort, NewUser};
 use cim_keys::store::Store;
 use cim_keys::vault::Vault;
+use cim_keys_core::command::Command;
 use cim_keys_core::jwt::{AccountLimits, PermissionList, UserRights};
-use cim_keys_core::nkey::PublicKey;
+use cim_keys_core::nkey::{Kind, PublicKey};
 use cim_keys_core::subjects::Namespace;
 use tempfile::TempDir;
 
@@ -83,4 +84,13 @@ pub(super) fn create_user(host: &Host, account: PublicKey, number: usize) {
         keep: false,
     };
     host.create_user(user).expect("a user");
+}
+
+/// One command of one event, the smallest there is: a curve key that belongs to nobody, and is not kept.
+///
+/// # Panics
+/// When the host refuses.
+pub(super) fn generate_key(host: &Host) {
+    let key = Command::GenerateKey { kind: Kind::Curve, owner: None, label: None, role: None };
+    host.run(&Request::new(key)).expect("a key");
 }

@@ -1,13 +1,15 @@
-//! `bench [--output text|json] [--events N]`: ratios against baselines of the same run. Progress goes to a terminal alone.
+//! `bench [--output text|json] [--events N] [--rounds N] [--only PART,...]`: ratios against baselines of the same run. Progress goes to a terminal alone.
 
-use cim_keys_tests::bench::{self, Plan};
+use cim_keys_tests::bench::{self, PARTS, Plan};
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench [--output text|json] [--events N]
+usage: bench [--output text|json] [--events N] [--rounds N] [--only PART,...]
   --output  text (default), or one JSON object on one line: `ratios` by name, `raw` figures beside
-  --events  how many events a round of appending has; 20000 where nothing is said. Each is committed by itself first";
+  --events  how many events a round of appending has; 100000 where nothing is said. Each is committed by itself first
+  --rounds  rounds of appending; 3 where nothing is said
+  --only    parts: mint, mint-wasm, page, commit, append, append-sync-always, latency";
 
 struct Arguments {
     json: bool,
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
     };
     let mut talk = std::io::stderr();
     let terminal = talk.is_terminal();
-    let report = bench::run(arguments.plan, |what| {
+    let report = bench::run(&arguments.plan, |what| {
         if terminal {
             let _ = write!(talk, "\r\x1b[K{what}");
         }
@@ -55,6 +57,18 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
                 let text = value()?;
                 let events = text.parse().ok().filter(|events| *events > 0);
                 arguments.plan.events = events.ok_or(format!("--events wants a number, not `{text}`"))?;
+            }
+            "--rounds" => {
+                let text = value()?;
+                let rounds = text.parse().ok().filter(|rounds| *rounds > 0);
+                arguments.plan.append_rounds =
+                    rounds.ok_or(format!("--rounds wants a number, not `{text}`"))?;
+            }
+            "--only" => {
+                arguments.plan.only = value()?.split(',').map(str::to_owned).collect();
+                if let Some(odd) = arguments.plan.only.iter().find(|part| !PARTS.contains(&part.as_str())) {
+                    return Err(format!("`{odd}` is no part: {}", PARTS.join(", ")));
+                }
             }
             other => return Err(format!("`{other}` is no option")),
         }
