@@ -12,15 +12,16 @@
 //! * every host's registry is the fold of the stream, its overlay the fold of what is pending, and every revocation
 //!   that was reported as committed is in force.
 
-mod broker;
+pub(crate) mod broker;
 mod driver;
 mod faults;
 mod foreign;
 mod host;
 mod invariants;
 mod link;
+mod majority;
 mod range;
-mod rng;
+pub(crate) mod rng;
 mod scenario;
 mod script;
 mod scripted;
