@@ -49,22 +49,21 @@ impl Broker {
         let commit = any(&message.headers, "Nats-Batch-Commit");
         // `eob` ends a batch without a message of its own.
         let end = new && commit == Some("eob");
-        let odd = commit.is_some_and(|commit| commit != "1") && !end;
         let open = self.batches.get(&id).map(|batch| batch.messages.len() as u64);
-        if odd && open.is_none() {
-            return refuse(10200);
-        }
-        if place != open.unwrap_or(0) + 1 || (end && open.is_none()) {
-            // A gap, or an id that is still in use.
-            self.batches.remove(&id);
+        if open.is_none() && (place != 1 || end) {
             return refuse(10176);
         }
         if open.is_none() && self.batches.len() >= OPEN {
             return refuse(if new { 10210 } else { 10176 });
         }
-        if odd {
+        if commit.is_some_and(|commit| commit != "1") && !end {
             self.batches.remove(&id);
             return refuse(10200);
+        }
+        if place != open.unwrap_or(0) + 1 {
+            // A gap, or an id that is still in use.
+            self.batches.remove(&id);
+            return refuse(10176);
         }
         let batch = self.batches.entry(id.clone()).or_insert(Batch {
             messages: Vec::new(),
