@@ -82,6 +82,13 @@ impl Cluster {
         })
     }
 
+    /// Whether the routes of a node wait for nothing: all that it sent is with its peers, or on its way in their sockets.
+    pub fn has_sent_all(&self, node: usize) -> bool {
+        let seen = self.look(node, "/routez");
+        let routes = seen["routes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        !routes.is_empty() && routes.iter().all(|route| route["pending_size"].as_u64().unwrap_or(0) == 0)
+    }
+
     /// Ends a node at once (SIGKILL).
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].kill();
@@ -111,7 +118,10 @@ impl Cluster {
         let seen = self.look(node, "/jsz?accounts=1&streams=1&config=0");
         let accounts = seen["account_details"].as_array().into_iter().flatten();
         let mut streams = accounts.flat_map(|account| account["stream_detail"].as_array()).flatten();
-        streams.find(|detail| detail["name"] == stream).map(|detail| detail["cluster"].clone()).unwrap_or_default()
+        streams
+            .find(|detail| detail["name"] == stream)
+            .map(|detail| detail["cluster"].clone())
+            .unwrap_or_default()
     }
 
     fn look(&self, node: usize, path: &str) -> Value {
@@ -126,5 +136,6 @@ fn name(node: usize) -> String {
 /// Whether a leader sees all others, and they have what it has.
 fn all_follow(group: &Value) -> bool {
     let replicas = group["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
-    replicas.len() == NODES - 1 && replicas.iter().all(|replica| replica["current"] == true && replica["lag"].is_null())
+    replicas.len() == NODES - 1
+        && replicas.iter().all(|replica| replica["current"] == true && replica["lag"].is_null())
 }

@@ -64,7 +64,8 @@ fn member(rng: &mut Rng, last: u64, open: &mut [u64; BATCHES.len()]) -> Say {
         message = message.commit();
         open[batch] = 0;
     } else if rng.chance(40) {
-        message = message.header("Nats-Batch-Commit", rng.pick(&["0", "true", "", "eob"]).copied().unwrap_or_default());
+        message = message
+            .header("Nats-Batch-Commit", rng.pick(&["0", "true", "", "eob"]).copied().unwrap_or_default());
         open[batch] = 0;
     }
     rare(rng, message)

@@ -4,13 +4,17 @@
 //! [`compare`] plays scripts on a [`Server`] and on the model that follows the rules of that server. Rules that differ
 //! between servers stand in the model's own documentation; a difference that is not known there fails the comparison.
 
+mod events;
 mod generate;
 mod model;
 mod real;
+mod rules;
 mod script;
 
+pub use events::{ends, nodes, time};
 pub use generate::generated;
 pub use real::Server;
+pub use rules::rules;
 pub use script::{Barrier, Heard, Kept, Say, Script, Step, say};
 
 use crate::simulator::broker::Rules;
@@ -75,14 +79,14 @@ struct Run<'a> {
 fn side_by_side(server: &mut Server, barriers: &[Barrier], scripts: &[&Script]) -> Vec<String> {
     let begin = |script| {
         let stream = server.next_name();
-        let model = Model::new(server.flavour(), script, &stream);
+        let model = Model::new(server.judged_as(), script, &stream);
         server.create(model.config());
         Run { script, model, stream, place: 0, difference: None }
     };
     let mut runs: Vec<Run<'_>> = scripts.iter().copied().map(begin).collect();
     for barrier in barriers.iter().copied().map(Some).chain([None]) {
         for run in &mut runs {
-            run.to_next_barrier(server);
+            run.advance(server);
         }
         let Some(barrier) = barrier else { break };
         let first = runs.first().map(|run| run.stream.clone()).unwrap_or_default();
@@ -108,7 +112,7 @@ fn side_by_side(server: &mut Server, barriers: &[Barrier], scripts: &[&Script]) 
 }
 
 impl Run<'_> {
-    fn to_next_barrier(&mut self, server: &mut Server) {
+    fn advance(&mut self, server: &mut Server) {
         while let Some(step) = self.script.steps.get(self.place) {
             self.place += 1;
             let Step::Say(list) = step else { return };

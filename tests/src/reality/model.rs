@@ -98,6 +98,12 @@ impl Model {
                 self.waiting.clear();
                 self.broker.depose(0, self.now);
             }
+            Barrier::Topple => {
+                // All of it had been sent: the next leader stores it, and nobody hears of it.
+                self.broker.slow(false);
+                self.waiting.clear();
+                self.broker.depose(usize::MAX, self.now);
+            }
             Barrier::Back => {}
         }
         Vec::new()

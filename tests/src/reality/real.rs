@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// By whose rules it is judged.
-    pub fn flavour(&self) -> Flavour {
+    pub fn judged_as(&self) -> Flavour {
         self.judged
     }
 
@@ -195,11 +195,21 @@ impl Server {
                         cluster.restart(node);
                     }
                 }
-                let next = cluster.leader(stream);
                 self.held = false;
                 self.waiting.clear();
-                self.reconnect_to(next);
-                self.is_heard_of(stream);
+                self.gap(stream);
+                self.follow_leader(stream);
+            }
+            (Barrier::Topple, Nodes::Three(cluster)) => {
+                let leader = cluster.leader(stream);
+                wait::until("all is sent to the followers", || cluster.has_sent_all(leader).then_some(()));
+                cluster.kill(leader);
+                for node in (0..NODES).filter(|node| *node != leader) {
+                    cluster.thaw(node);
+                }
+                self.held = false;
+                self.waiting.clear();
+                self.follow_leader(stream);
             }
             (Barrier::Back, Nodes::Three(cluster)) => {
                 for node in 0..NODES {
@@ -222,7 +232,8 @@ impl Server {
         for sequence in 1..=last.expect("a last sequence") {
             let got = self.api(&format!("STREAM.MSG.GET.{stream}"), &json!({ "seq": sequence }));
             let message = &got["message"];
-            let bytes = |value: &Value| Base64::decode_vec(value.as_str().unwrap_or_default()).expect("base64");
+            let bytes =
+                |value: &Value| Base64::decode_vec(value.as_str().unwrap_or_default()).expect("base64");
             let headers = Message {
                 subject: String::new(),
                 sid: String::new(),
@@ -238,6 +249,26 @@ impl Server {
             });
         }
         all
+    }
+
+    /// Nobody leads: what is published now is answered by nobody, and stored never.
+    fn gap(&mut self, stream: &str) {
+        self.reconnect();
+        let (subject, lost) = (format!("{stream}.event"), super::say().payload("in the gap"));
+        wait::until("nobody answers for the stream", || {
+            let inbox = self.publish(&subject, &lost)?;
+            let answer = self.listen(&inbox, LOOK)?;
+            assert_eq!(heard(&answer), Heard::Nobody, "the leader is dead");
+            Some(())
+        });
+    }
+
+    fn follow_leader(&mut self, stream: &str) {
+        if let Nodes::Three(cluster) = &self.nodes {
+            let leader = cluster.leader(stream);
+            self.reconnect_to(leader);
+            self.is_heard_of(stream);
+        }
     }
 
     fn others(&mut self, leader: usize, act: impl Fn(&mut Cluster, usize)) {

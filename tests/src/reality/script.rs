@@ -131,6 +131,8 @@ pub enum Barrier {
     Isolate,
     /// The leader is killed, the others run: another one leads.
     Fall,
+    /// While the followers stand still the leader is killed; they go on, and have what it had sent them.
+    Topple,
     /// The node that was killed comes back and follows.
     Back,
 }

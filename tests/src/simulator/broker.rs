@@ -270,7 +270,7 @@ impl Broker {
     /// others never were. Open batches are gone.
     pub(crate) fn depose(&mut self, survive: usize, now: u64) {
         self.batches.clear();
-        let kept = self.proposals.iter().take(survive).map(|proposal| proposal.number).last();
+        let kept = self.proposals.iter().take(survive).map(|proposal| proposal.number).next_back();
         let _unheard = self.settle(kept.unwrap_or(0), now);
         self.proposals.clear();
     }

@@ -38,11 +38,15 @@ impl World {
         }
         let waiting = self.broker.proposals();
         let survive = usize::try_from(self.dice.below(waiting as u64 + 1)).unwrap_or(0);
+        let before = self.broker.last();
         self.broker.depose(survive, self.now);
+        self.late += self.broker.last() - before;
         self.proposed.clear();
         let gap = self.dice.between(4_000, 7_000);
         self.trouble.set_leaderless(self.now + gap);
-        let text = format_args!("the leader dies with {waiting} on their way, {survive} are stored; {gap} ms without one");
+        let text = format_args!(
+            "the leader dies with {waiting} on their way, {survive} are stored; {gap} ms without one"
+        );
         self.trace.line(self.now, "trouble", text);
         for host in 0..self.hosts.len() {
             // Connected to the node that died.
@@ -69,9 +73,9 @@ impl World {
         let kept = self.dice.between(synced, last);
         // A command that was cut in two: its rest is lost, and it is stored again from its beginning.
         let cut = self.broker.at(kept + 1).and_then(command_of);
-        let torn = (1..=kept).rev().take_while(|sequence| {
-            cut.is_some() && self.broker.at(*sequence).and_then(command_of) == cut
-        });
+        let torn = (1..=kept)
+            .rev()
+            .take_while(|sequence| cut.is_some() && self.broker.at(*sequence).and_then(command_of) == cut);
         let torn: Vec<u64> = torn.collect();
         self.broker.lose(kept, torn);
         self.broker.restart(self.now, 1000);

@@ -97,6 +97,8 @@ pub(super) struct World {
     pub(super) crashed: u64,
     pub(super) crashable: u64,
     commands: u64,
+    /// Messages that a next leader stored, and nobody heard of.
+    pub(super) late: u64,
 }
 
 impl World {
@@ -136,6 +138,7 @@ impl World {
             crashed: 0,
             crashable: 0,
             commands: 0,
+            late: 0,
             scenario,
         })
     }
@@ -208,6 +211,7 @@ impl World {
         if let Some(broken) = &broken {
             self.trace.line(self.now, "", format_args!("BROKEN {broken}"));
         }
+        let alarms = (0..self.hosts.len()).filter(|host| self.is_alarmed(*host)).count() as u64;
         Outcome {
             scenario: self.scenario,
             digest: self.trace.digest(),
@@ -218,6 +222,9 @@ impl World {
             commands: self.commands,
             held: self.hosts.iter().flat_map(|h| h.store.entries()).filter(|e| e.reason.is_some()).count()
                 as u64,
+            lost: self.broker.lost().len() as u64,
+            alarms,
+            late: self.late,
             broken,
             trace: self.trace.into_lines(),
         }

@@ -52,14 +52,20 @@ fn a_restart_remembers_what_is_stored_within_the_window() {
 #[test]
 fn a_batch_is_stored_whole_or_not_at_all() {
     let mut b = broker();
-    assert_eq!(publish(&mut b, 0, &[(BATCH, "x"), (PLACE, "1"), (LAST, "0"), (NATS_MSG_ID, "a")]), Answer::Taken);
+    assert_eq!(
+        publish(&mut b, 0, &[(BATCH, "x"), (PLACE, "1"), (LAST, "0"), (NATS_MSG_ID, "a")]),
+        Answer::Taken
+    );
     assert_eq!(b.last(), 0);
     assert_eq!(
         publish(&mut b, 0, &[(BATCH, "x"), (PLACE, "2"), (COMMIT, "1"), (NATS_MSG_ID, "b")]),
         ack(2, false)
     );
     // A known id, a wrong expectation, an id still in use, a part that went missing.
-    assert_eq!(publish(&mut b, 1, &[(BATCH, "y"), (PLACE, "1"), (LAST, "2"), (NATS_MSG_ID, "c")]), Answer::Taken);
+    assert_eq!(
+        publish(&mut b, 1, &[(BATCH, "y"), (PLACE, "1"), (LAST, "2"), (NATS_MSG_ID, "c")]),
+        Answer::Taken
+    );
     assert_eq!(
         publish(&mut b, 1, &[(BATCH, "y"), (PLACE, "2"), (COMMIT, "1"), (NATS_MSG_ID, "b")]),
         error(10201)
