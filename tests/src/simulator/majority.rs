@@ -22,7 +22,8 @@ impl World {
         }
         let later = self.trouble.has_no_majority(self.now).or(self.trouble.stands_still(self.now));
         if let Some(until) = later {
-            return self.at(until, Action::Settle { number });
+            // Trouble may be over before.
+            return self.at(until.min(self.now + 100), Action::Settle { number });
         }
         for (number, reply) in self.broker.settle(number, self.now) {
             if let Some(frame) = self.proposed.remove(&number).flatten() {
@@ -79,6 +80,7 @@ impl World {
         let torn: Vec<u64> = torn.collect();
         self.broker.lose(kept, torn);
         self.broker.restart(self.now, 1000);
+        self.logged = self.logged.min(kept);
         self.trace.line(
             self.now,
             "trouble",

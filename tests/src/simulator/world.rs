@@ -408,7 +408,7 @@ impl World {
                 }
                 let connection = it.link.connection;
                 let again = trouble && self.net.chance(20);
-                let arrival = (self.now + self.delay()).max(self.hosts[host].last_log);
+                let arrival = (self.now + self.delay(host)).max(self.hosts[host].last_log);
                 self.hosts[host].last_log = arrival;
                 self.at(arrival, Action::Log { host, connection, sequence });
                 if again {
