@@ -1,6 +1,7 @@
 //! Shared test tools: real servers, proxies, the simulator.
 
 pub mod bench;
+pub mod cluster;
 pub mod contract;
 pub mod desk;
 pub mod identities;
@@ -9,6 +10,7 @@ pub mod operations;
 pub mod pipeline;
 pub mod program;
 pub mod proxy;
+pub mod reality;
 pub mod sandbox;
 pub mod server;
 pub mod simulator;

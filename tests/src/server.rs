@@ -99,6 +99,11 @@ impl NatsServer {
         self.folder.path()
     }
 
+    /// Whether it was started and not ended by us.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Everything that the server said, all starts together.
     pub fn log(&self) -> String {
         fs::read(self.log_path())

@@ -16,6 +16,7 @@ fn all_invariants_hold() {
     assert_eq!(sum.runs, 500);
     // It must not pass by being empty.
     assert!(sum.commands > 2_000 && sum.messages > 5_000, "{sum:?}");
+    assert!(sum.late > 10 && sum.lost > 100 && sum.alarms > 10, "{sum:?}");
     assert!(sum.held > 50 && sum.anomalies > 50 && sum.crashes > 200, "{sum:?}");
 }
 

@@ -81,6 +81,8 @@ pub struct Machine {
     pub(super) breaker: Breaker,
     /// Since when other writers were always first, in milliseconds.
     pub(super) conflict_since: Option<u64>,
+    /// The `head` at which an append met a conflict last.
+    pub(super) conflict_at: Option<u64>,
     /// Since when it appends without a rest, in milliseconds.
     pub(super) bulk_since: Option<u64>,
     /// When another writer was seen last, in milliseconds.
@@ -181,6 +183,7 @@ impl Machine {
             alone: false,
             breaker: Breaker::default(),
             conflict_since: None,
+            conflict_at: None,
             bulk_since: None,
             others_at: None,
             verified: BTreeSet::new(),
@@ -391,7 +394,15 @@ impl Machine {
         if millis >= patience::CONTENDED {
             outputs.push(Output::Report(Status::Contended { millis }));
         }
-        outputs.extend(if self.following { self.catch_up_or_read() } else { self.read() });
+        outputs.extend(if self.conflict_at.replace(self.progress.head) == Some(self.progress.head) {
+            // Nothing was stored since: what was first waits for a majority, and asking does not bring it nearer.
+            self.unsent = self.unsent.saturating_add(1);
+            self.rest(moment)
+        } else if self.following {
+            self.catch_up_or_read()
+        } else {
+            self.read()
+        });
         outputs
     }
 

@@ -99,12 +99,13 @@ fn play(arguments: &Arguments) -> std::io::Result<bool> {
     }
     let sum = run_range(seeds.clone(), arguments.bug);
     let Some(seed) = sum.failed.first() else {
-        let Summary { runs, steps, commands, messages, anomalies, held, crashes, .. } = sum;
+        let Summary { runs, steps, commands, messages, anomalies, held, crashes, lost, alarms, late, .. } =
+            sum;
         let seconds = begun.elapsed().as_secs_f64();
         writeln!(
             out,
             "seeds {}..{}: all invariants hold in {runs} runs ({commands} commands, {messages} messages, {held} held, {anomalies} anomalies, \
-             {crashes} crashes, {steps} steps) in {seconds:.1} s",
+             {crashes} crashes, {late} stored in silence, {lost} lost with the power, {alarms} alarms, {steps} steps) in {seconds:.1} s",
             seeds.start, seeds.end
         )?;
         return Ok(true);

@@ -1,17 +1,66 @@
-//! A model of one JetStream stream on one server (R1), by the rules measured on nats-server 2.15.1.
+//! A model of one JetStream stream, by the rules measured on real servers: `tests/model` plays the same scripts against
+//! this model and against them, and compares every answer and what is stored in the end.
+//!
+//! Where servers differ, [`Rules`] says which one the model is:
+//!
+//! | | one replica, 2.15.1 | three replicas, 2.15.1 | one replica, 2.12.1 |
+//! | --- | --- | --- | --- |
+//! | order of checks of a single message | size, stream, sequence, id | size, stream, id, sequence | stream, sequence, id, size |
+//! | between proposal and commit | nothing | the id answers 10158, the sequence counts as taken | nothing |
+//! | an open batch is given up | 10 s after its last message | the same | 10 s after its first message |
+//! | the 51st open batch | 10210 | 10210 | 10176 |
+//! | a batch sequence that is no number | 10175 | 10175 | 10199 |
+//! | `Nats-Batch-Commit: eob` | commits without its own message | the same | 10200 |
+//!
+//! The members of a batch are checked at its commit, one after the other, on every server: stream, id, sequence. An
+//! expectation on any but the first answers 10071, or 10164 where it is right.
 
+mod batches;
+#[cfg(test)]
+mod tests;
+
+use batches::Batch;
 use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::headers::{Headers, NATS_MSG_ID};
 use cim_keys_core::journal::StreamIdentity;
 use cim_keys_core::stream::{StreamConfig, keys_events_stream_config};
 use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::{Outgoing, Reply, StreamInfo};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// An open batch is given up after this silence.
-const BATCH_IDLE: u64 = 10_000;
-/// Messages of one batch.
-const BATCH_LIMIT: usize = 1000;
+/// Which server the model is, where servers differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// Whether the stream has three replicas: then a message is proposed first, and stored once a majority has it.
+    pub(crate) replicated: bool,
+    /// The server's release.
+    pub(crate) release: (u32, u32, u32),
+}
+
+impl Rules {
+    /// 2.15.1, one replica.
+    pub(crate) const NEWEST: Self = Self { replicated: false, release: (2, 15, 1) };
+    /// 2.15.1, three replicas.
+    pub(crate) const REPLICATED: Self = Self { replicated: true, ..Self::NEWEST };
+    /// 2.12.1, one replica.
+    pub(crate) const OLDEST: Self = Self { release: (2, 12, 1), ..Self::NEWEST };
+
+    /// What changed somewhere between 2.12.1 and 2.15.1.
+    fn is_new(self) -> bool {
+        self.release > (2, 12, 1)
+    }
+}
+
+/// What a server says to a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// This.
+    Reply(Reply),
+    /// An empty answer: the message waits in an open batch.
+    Taken,
+    /// Nothing yet: [`Broker::settle`] answers under this number.
+    Proposed(u64),
+}
 
 /// Who had a message stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,23 +81,30 @@ pub(crate) struct Stored {
     at: u64,
 }
 
+/// Messages that wait for a majority.
 #[derive(Clone, Debug)]
-struct Batch {
+struct Proposal {
+    number: u64,
     messages: Vec<(Outgoing, Origin)>,
-    touched: u64,
 }
 
-/// The stream, its duplicate memory and its open batches.
+/// The stream, its duplicate memory, its open batches, and what is on its way into it.
 #[derive(Clone, Debug)]
 pub(crate) struct Broker {
     config: StreamConfig,
     created: String,
     exists: bool,
-    server: (u32, u32, u32),
+    rules: Rules,
     log: Vec<Stored>,
     ids: BTreeMap<String, (u64, u64)>,
     batches: BTreeMap<String, Batch>,
     window: u64,
+    /// Whether proposals wait for [`Self::settle`].
+    slow: bool,
+    proposals: VecDeque<Proposal>,
+    proposed: u64,
+    lost: Vec<Stored>,
+    torn: BTreeSet<u64>,
 }
 
 impl Broker {
@@ -58,12 +114,27 @@ impl Broker {
             config: keys_events_stream_config(namespace),
             created: String::from("2026-01-01T00:00:00.000000001Z"),
             exists,
-            server: (2, 15, 1),
+            rules: Rules::NEWEST,
             log: Vec::new(),
             ids: BTreeMap::new(),
             batches: BTreeMap::new(),
             window,
+            slow: false,
+            proposals: VecDeque::new(),
+            proposed: 0,
+            lost: Vec::new(),
+            torn: BTreeSet::new(),
         }
+    }
+
+    /// By the rules of another server.
+    pub(crate) fn of(self, rules: Rules) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// Whether the majority takes its time: proposals wait for [`settle`](Self::settle). One replica never does.
+    pub(crate) fn slow(&mut self, slow: bool) {
+        self.slow = slow;
     }
 
     /// Somebody created the stream.
@@ -87,8 +158,8 @@ impl Broker {
     }
 
     /// The server's release is this one from now on.
-    pub(crate) fn release(&mut self, server: (u32, u32, u32)) {
-        self.server = server;
+    pub(crate) fn release(&mut self, release: (u32, u32, u32)) {
+        self.rules.release = release;
     }
 
     /// Whether the stream exists.
@@ -99,6 +170,11 @@ impl Broker {
     /// Everything stored.
     pub(crate) fn log(&self) -> &[Stored] {
         &self.log
+    }
+
+    /// Everything that was stored and acknowledged once, and went with the power, by sequence within each loss.
+    pub(crate) fn lost(&self) -> &[Stored] {
+        &self.lost
     }
 
     /// Last sequence.
@@ -118,7 +194,7 @@ impl Broker {
             config: self.config.clone(),
             first: 1,
             last: self.last(),
-            server: Some(self.server),
+            server: Some(self.rules.release),
         }
     }
 
@@ -128,10 +204,11 @@ impl Broker {
         self.log.iter().skip(skip).take(limit as usize).map(|stored| stored.message.clone()).collect()
     }
 
-    /// The process starts anew: open batches are gone, message ids come back from what is stored within the window, of
-    /// which `keep` thousandths are found again.
+    /// The process starts anew: open batches and what was on its way are gone, message ids come back from what is stored
+    /// within the window, of which `keep` thousandths are found again.
     pub(crate) fn restart(&mut self, now: u64, keep: u64) {
         self.batches.clear();
+        self.proposals.clear();
         self.ids.clear();
         let since = self.window * keep / 1000;
         for stored in &self.log {
@@ -143,18 +220,59 @@ impl Broker {
         }
     }
 
-    /// Takes a message. None where nobody answers: a message of an open batch.
-    pub(crate) fn publish(&mut self, message: &Outgoing, origin: Origin, now: u64) -> Option<Reply> {
+    /// Last sequence that the disk has for sure, where the server writes through once in so many milliseconds (0: always).
+    pub(crate) fn synced(&self, now: u64, interval: u64) -> u64 {
+        let Some(rest) = now.checked_rem(interval) else { return self.last() };
+        self.log.iter().take_while(|stored| stored.at < now - rest).count() as u64
+    }
+
+    /// The power went: what stands behind `kept` was acknowledged and never was; of the sequences in `torn` the rest of
+    /// their command is lost. A [`restart`](Self::restart) follows.
+    pub(crate) fn lose(&mut self, kept: u64, torn: impl IntoIterator<Item = u64>) {
+        self.torn.retain(|sequence| *sequence <= kept);
+        self.torn.extend(torn);
+        let kept = usize::try_from(kept).unwrap_or(usize::MAX).min(self.log.len());
+        self.lost.extend(self.log.drain(kept..));
+    }
+
+    /// Whether a loss left this message as a part of a command without its rest.
+    pub(crate) fn is_torn(&self, sequence: u64) -> bool {
+        self.torn.contains(&sequence)
+    }
+
+    /// Takes a message. An open batch and a slow majority answer later.
+    pub(crate) fn publish(&mut self, message: &Outgoing, origin: Origin, now: u64) -> Answer {
         if !self.captures(&message.subject) {
-            return Some(Reply::NoResponders);
-        }
-        if first(&message.headers, "Nats-Expected-Stream").is_some_and(|stream| stream != self.config.name) {
-            return Some(Reply::Error { code: 10060 });
+            return Answer::Reply(Reply::NoResponders);
         }
         match first(&message.headers, "Nats-Batch-Id") {
             Some(id) => self.batched(id.to_owned(), message, origin, now),
-            None => Some(self.single(message, origin, now)),
+            None => self.single(message, origin, now),
         }
+    }
+
+    /// A majority has all proposals up to this number: they are stored. Their answers, by number.
+    pub(crate) fn settle(&mut self, number: u64, now: u64) -> Vec<(u64, Reply)> {
+        let mut answers = Vec::new();
+        while self.proposals.front().is_some_and(|proposal| proposal.number <= number) {
+            let Some(proposal) = self.proposals.pop_front() else { break };
+            answers.push((proposal.number, self.store_all(&proposal.messages, now)));
+        }
+        answers
+    }
+
+    /// How many proposals wait.
+    pub(crate) fn proposals(&self) -> usize {
+        self.proposals.len()
+    }
+
+    /// Another node leads. The first `survive` proposals had reached it: it stores them, and nobody hears of it. The
+    /// others never were. Open batches are gone.
+    pub(crate) fn depose(&mut self, survive: usize, now: u64) {
+        self.batches.clear();
+        let kept = self.proposals.iter().take(survive).map(|proposal| proposal.number).next_back();
+        let _unheard = self.settle(kept.unwrap_or(0), now);
+        self.proposals.clear();
     }
 
     fn captures(&self, subject: &str) -> bool {
@@ -166,73 +284,73 @@ impl Broker {
         self.exists && self.config.subjects.iter().any(captured)
     }
 
-    fn single(&mut self, message: &Outgoing, origin: Origin, now: u64) -> Reply {
-        // One replica looks at the sequence first, then at the id.
-        if expected(&message.headers).is_some_and(|expected| expected != Some(self.last())) {
-            return Reply::Error { code: 10071 };
+    fn single(&mut self, message: &Outgoing, origin: Origin, now: u64) -> Answer {
+        let refuse = |code| Answer::Reply(Reply::Error { code });
+        if self.rules.is_new() && self.is_too_large(message) {
+            return refuse(10054);
         }
-        if let Some(sequence) = self.known(&message.headers, now) {
-            return Reply::Ack { stream: self.config.name.clone(), sequence, duplicate: true };
+        if self.is_for_another(message) {
+            return refuse(10060);
         }
-        self.store(message, origin, now);
-        self.ack()
+        let conflict = expected(&message.headers).is_some_and(|expected| expected != Some(self.end()));
+        // One replica looks at the sequence first, three at the id.
+        if conflict && !self.rules.replicated {
+            return refuse(10071);
+        }
+        match self.known(&message.headers, now) {
+            Some(Known::At(sequence)) => return Answer::Reply(self.ack(sequence, true)),
+            Some(Known::InFlight) => return refuse(10158),
+            None => {}
+        }
+        if conflict {
+            return refuse(10071);
+        }
+        if self.is_too_large(message) {
+            return refuse(10054);
+        }
+        self.accept(vec![(message.clone(), origin)], now)
     }
 
-    fn batched(&mut self, id: String, message: &Outgoing, origin: Origin, now: u64) -> Option<Reply> {
-        self.batches.retain(|_, batch| now.saturating_sub(batch.touched) < BATCH_IDLE);
-        let sequence =
-            first(&message.headers, "Nats-Batch-Sequence").and_then(|text| text.parse::<usize>().ok());
-        let commit = first(&message.headers, "Nats-Batch-Commit") == Some("1");
-        let refuse = |code| commit.then_some(Reply::Error { code });
-        let Some(sequence) = sequence else { return refuse(10175) };
-        let open = self.batches.get(&id).map_or(0, |batch| batch.messages.len());
-        if sequence != open + 1 {
-            // A gap, or an id that is still in use.
-            self.batches.remove(&id);
-            return refuse(10176);
+    /// What passed all checks is stored, or proposed.
+    fn accept(&mut self, messages: Vec<(Outgoing, Origin)>, now: u64) -> Answer {
+        if !(self.rules.replicated && self.slow) {
+            return Answer::Reply(self.store_all(&messages, now));
         }
-        if sequence > BATCH_LIMIT {
-            self.batches.remove(&id);
-            return refuse(10199);
-        }
-        let batch = self.batches.entry(id.clone()).or_insert(Batch { messages: Vec::new(), touched: now });
-        batch.messages.push((message.clone(), origin));
-        batch.touched = now;
-        if !commit {
-            return None;
-        }
-        let messages = self.batches.remove(&id).map(|batch| batch.messages).unwrap_or_default();
-        Some(self.commit(&messages, now))
+        self.proposed += 1;
+        self.proposals.push_back(Proposal { number: self.proposed, messages });
+        Answer::Proposed(self.proposed)
     }
 
-    fn commit(&mut self, messages: &[(Outgoing, Origin)], now: u64) -> Reply {
-        for (place, (message, _)) in messages.iter().enumerate() {
-            let fits = match expected(&message.headers) {
-                Some(expected) => place == 0 && expected == Some(self.last()),
-                None => true,
-            };
-            if !fits {
-                return Reply::Error { code: 10071 };
-            }
+    fn is_too_large(&self, message: &Outgoing) -> bool {
+        let size = message.payload.len() + message.headers.wire_len();
+        usize::try_from(self.config.max_msg_size).is_ok_and(|limit| size > limit)
+    }
+
+    fn is_for_another(&self, message: &Outgoing) -> bool {
+        first(&message.headers, "Nats-Expected-Stream").is_some_and(|stream| stream != self.config.name)
+    }
+
+    /// Last sequence as a leader counts it: with what is on its way.
+    fn end(&self) -> u64 {
+        self.last() + self.proposals.iter().map(|proposal| proposal.messages.len() as u64).sum::<u64>()
+    }
+
+    /// Whether the message's id is remembered.
+    fn known(&self, headers: &Headers, now: u64) -> Option<Known> {
+        let id = first(headers, NATS_MSG_ID)?;
+        let waits = self.proposals.iter().flat_map(|proposal| &proposal.messages);
+        if waits.into_iter().any(|(message, _)| first(&message.headers, NATS_MSG_ID) == Some(id)) {
+            return Some(Known::InFlight);
         }
-        let mut ids: Vec<&str> =
-            messages.iter().filter_map(|(m, _)| first(&m.headers, NATS_MSG_ID)).collect();
-        let wanted = ids.len();
-        ids.sort_unstable();
-        ids.dedup();
-        if ids.len() < wanted || messages.iter().any(|(m, _)| self.known(&m.headers, now).is_some()) {
-            return Reply::Error { code: 10201 };
-        }
+        let (sequence, at) = self.ids.get(id)?;
+        (now.saturating_sub(*at) < self.window).then_some(Known::At(*sequence))
+    }
+
+    fn store_all(&mut self, messages: &[(Outgoing, Origin)], now: u64) -> Reply {
         for (message, origin) in messages {
             self.store(message, *origin, now);
         }
-        self.ack()
-    }
-
-    /// Sequence under which the message's id is remembered.
-    fn known(&self, headers: &Headers, now: u64) -> Option<u64> {
-        let (sequence, at) = self.ids.get(first(headers, NATS_MSG_ID)?)?;
-        (now.saturating_sub(*at) < self.window).then_some(*sequence)
+        self.ack(self.last(), false)
     }
 
     fn store(&mut self, message: &Outgoing, origin: Origin, now: u64) {
@@ -249,113 +367,36 @@ impl Broker {
         self.log.push(Stored { message, origin, at: now });
     }
 
-    fn ack(&self) -> Reply {
-        Reply::Ack { stream: self.config.name.clone(), sequence: self.last(), duplicate: false }
+    fn ack(&self, sequence: u64, duplicate: bool) -> Reply {
+        Reply::Ack { stream: self.config.name.clone(), sequence, duplicate }
     }
 }
 
-/// A header's first value: where it stands twice, a server looks at the first.
+/// What a server knows of a message id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// It is stored here.
+    At(u64),
+    /// It is on its way.
+    InFlight,
+}
+
+/// A header's first value: where it stands twice, a server looks at the first. An empty one is none.
 fn first<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
-    headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    any(headers, name).filter(|value| !value.is_empty())
+}
+
+/// The same with an empty one. Servers know names only as they are spelled.
+fn any<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+    headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
 }
 
 /// The expectation, where there is one; none inside where it is no number.
 fn expected(headers: &Headers) -> Option<Option<u64>> {
-    first(headers, "Nats-Expected-Last-Sequence").map(|text| text.parse().ok())
+    first(headers, "Nats-Expected-Last-Sequence").map(number)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SUBJECT: &str = "cowboyai.security.keys.user.created";
-
-    fn message(list: &[(&str, &str)]) -> Outgoing {
-        let headers = list.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        Outgoing { subject: SUBJECT.to_owned(), headers: Headers::received(headers), payload: b"x".to_vec() }
-    }
-
-    fn broker() -> Broker {
-        Broker::new(&Namespace::default(), 1000, true)
-    }
-
-    fn publish(broker: &mut Broker, now: u64, list: &[(&str, &str)]) -> Option<Reply> {
-        broker.publish(&message(list), Origin::Host(0), now)
-    }
-
-    fn ack(sequence: u64, duplicate: bool) -> Option<Reply> {
-        Some(Reply::Ack { stream: "KEYS_EVENTS".to_owned(), sequence, duplicate })
-    }
-
-    fn error(code: u32) -> Option<Reply> {
-        Some(Reply::Error { code })
-    }
-
-    const LAST: &str = "Nats-Expected-Last-Sequence";
-    const BATCH: &str = "Nats-Batch-Id";
-    const PLACE: &str = "Nats-Batch-Sequence";
-    const COMMIT: &str = "Nats-Batch-Commit";
-
-    #[test]
-    fn the_sequence_is_looked_at_before_the_id() {
-        let mut b = broker();
-        assert_eq!(publish(&mut b, 0, &[(NATS_MSG_ID, "a"), (LAST, "0")]), ack(1, false));
-        assert_eq!(publish(&mut b, 1, &[(NATS_MSG_ID, "a"), (LAST, "0")]), error(10071));
-        assert_eq!(publish(&mut b, 2, &[(NATS_MSG_ID, "a"), (LAST, "1")]), ack(1, true));
-        assert_eq!(publish(&mut b, 1000, &[(NATS_MSG_ID, "a"), (LAST, "1")]), ack(2, false));
-    }
-
-    #[test]
-    fn a_restart_remembers_what_is_stored_within_the_window() {
-        let mut b = broker();
-        assert_eq!(publish(&mut b, 0, &[(NATS_MSG_ID, "a")]), ack(1, false));
-        b.restart(900, 1000);
-        assert_eq!(publish(&mut b, 950, &[(NATS_MSG_ID, "a")]), ack(1, true));
-        b.restart(960, 500);
-        assert_eq!(publish(&mut b, 970, &[(NATS_MSG_ID, "a")]), ack(2, false));
-    }
-
-    #[test]
-    fn a_batch_is_stored_whole_or_not_at_all() {
-        let mut b = broker();
-        assert_eq!(publish(&mut b, 0, &[(BATCH, "x"), (PLACE, "1"), (LAST, "0"), (NATS_MSG_ID, "a")]), None);
-        assert_eq!(b.last(), 0);
-        assert_eq!(
-            publish(&mut b, 0, &[(BATCH, "x"), (PLACE, "2"), (COMMIT, "1"), (NATS_MSG_ID, "b")]),
-            ack(2, false)
-        );
-        // A known id, a wrong expectation, an id still in use, a part that went missing.
-        assert_eq!(publish(&mut b, 1, &[(BATCH, "y"), (PLACE, "1"), (LAST, "2"), (NATS_MSG_ID, "c")]), None);
-        assert_eq!(
-            publish(&mut b, 1, &[(BATCH, "y"), (PLACE, "2"), (COMMIT, "1"), (NATS_MSG_ID, "b")]),
-            error(10201)
-        );
-        assert_eq!(publish(&mut b, 2, &[(BATCH, "z"), (PLACE, "1"), (LAST, "1")]), None);
-        assert_eq!(publish(&mut b, 2, &[(BATCH, "z"), (PLACE, "2"), (COMMIT, "1")]), error(10071));
-        assert_eq!(publish(&mut b, 3, &[(BATCH, "w"), (PLACE, "1"), (LAST, "2")]), None);
-        assert_eq!(publish(&mut b, 3, &[(BATCH, "w"), (PLACE, "1"), (COMMIT, "1")]), error(10176));
-        assert_eq!(publish(&mut b, 4, &[(BATCH, "v"), (PLACE, "2"), (COMMIT, "1")]), error(10176));
-        assert_eq!(b.last(), 2);
-    }
-
-    #[test]
-    fn an_open_batch_is_given_up() {
-        let mut b = broker();
-        assert_eq!(publish(&mut b, 0, &[(BATCH, "x"), (PLACE, "1"), (LAST, "0")]), None);
-        assert_eq!(publish(&mut b, 10_000, &[(BATCH, "x"), (PLACE, "2"), (COMMIT, "1")]), error(10176));
-        assert_eq!(publish(&mut b, 10_001, &[(BATCH, "y"), (PLACE, "1"), (LAST, "0")]), None);
-        b.restart(10_002, 1000);
-        assert_eq!(publish(&mut b, 10_003, &[(BATCH, "y"), (PLACE, "2"), (COMMIT, "1")]), error(10176));
-        assert_eq!(b.last(), 0);
-    }
-
-    #[test]
-    fn only_the_streams_subjects_are_stored() {
-        let mut b = broker();
-        let other = Outgoing { subject: "cowboyai.security.other.a.b".to_owned(), ..message(&[]) };
-        assert_eq!(b.publish(&other, Origin::Foreign("test"), 0), Some(Reply::NoResponders));
-        let mut none = Broker::new(&Namespace::default(), 1000, false);
-        assert_eq!(publish(&mut none, 0, &[]), Some(Reply::NoResponders));
-        assert_eq!(publish(&mut b, 0, &[("Nats-Expected-Stream", "OTHER")]), error(10060));
-    }
+/// Digits alone are a number.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

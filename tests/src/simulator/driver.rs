@@ -20,7 +20,7 @@ impl World {
         let head = self.hosts[host].store.progress().head;
         self.trace.line(self.now, &name(host), format_args!("starts at head {head}"));
         let connection = self.hosts[host].link.connection;
-        let delay = self.delay();
+        let delay = self.delay(host);
         self.after(delay, Action::Connect { host, connection });
         self.feed(host, Input::Tick)
     }

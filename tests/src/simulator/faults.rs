@@ -19,6 +19,7 @@ pub(super) struct Trouble {
     /// Until somebody says otherwise.
     still: bool,
     leaderless: u64,
+    divided: u64,
     full: u64,
     denied: BTreeMap<usize, (u64, bool)>,
     offline: BTreeMap<usize, u64>,
@@ -62,6 +63,26 @@ impl Trouble {
     /// Nobody leads the stream.
     pub(super) fn has_no_leader(&self, now: u64) -> bool {
         now < self.leaderless
+    }
+
+    /// Nobody leads the stream until then.
+    pub(super) fn set_leaderless(&mut self, until: u64) {
+        self.leaderless = until;
+    }
+
+    /// Until when nothing gets a majority.
+    pub(super) fn has_no_majority(&self, now: u64) -> Option<u64> {
+        (now < self.divided).then_some(self.divided)
+    }
+
+    /// Nothing gets a majority until then.
+    pub(super) fn set_divided(&mut self, until: u64) {
+        self.divided = until;
+    }
+
+    /// The server is not there until then.
+    pub(super) fn set_down_until(&mut self, until: u64) {
+        self.down = until;
     }
 
     /// Publishes get no answer.
@@ -137,6 +158,12 @@ impl World {
                 }
                 return Ok(());
             }
+            Fault::LeaderLost => {
+                self.depose();
+                return Ok(());
+            }
+            Fault::Divided => self.divide(until),
+            Fault::TailLost => return self.power_goes(until),
             Fault::Crash
             | Fault::CrashOnce
             | Fault::AckLost
@@ -144,6 +171,9 @@ impl World {
             | Fault::NoStream
             | Fault::SlowStore
             | Fault::SecondHost
+            | Fault::ThirdHost
+            | Fault::Unequal
+            | Fault::Replicated
             | Fault::Squat => return Ok(()),
         }
         self.trace.line(self.now, "trouble", format_args!("{} (host {host}, {millis} ms)", fault.name()));

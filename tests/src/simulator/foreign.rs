@@ -1,6 +1,6 @@
 //! Messages that no machine of ours sent.
 
-use super::broker::Origin;
+use super::broker::{Answer, Origin};
 use super::scenario::Fault;
 use super::world::World;
 use cim_keys_core::admission::StoredMessage;
@@ -26,8 +26,11 @@ impl World {
     }
 
     fn append(&mut self, what: &'static str, message: &Outgoing) {
-        let reply = self.broker.publish(message, Origin::Foreign(what), self.now);
-        self.trace.line(self.now, "foreign", format_args!("{what} on {}: {reply:?}", message.subject));
+        let answer = self.broker.publish(message, Origin::Foreign(what), self.now);
+        self.trace.line(self.now, "foreign", format_args!("{what} on {}: {answer:?}", message.subject));
+        if let Answer::Proposed(number) = answer {
+            self.propose(number, None);
+        }
     }
 
     fn garbage(&mut self) {

@@ -1,10 +1,11 @@
 //! What must hold, checked against the stream itself. Numbers as in the list of invariants: I1 to I4, I8.
 
-use super::broker::{Broker, Origin};
+use super::broker::{Broker, Origin, Stored};
 use super::host::{Host, exists, in_force};
 use super::store::Entry;
 use cim_keys_core::admission::{Anomaly, Assembler, Group};
 use cim_keys_core::context::RegistryId;
+use cim_keys_core::envelope::Envelope;
 use cim_keys_core::journal::State;
 use cim_keys_core::registry::{Entity, Recorded, Registry};
 use core::fmt;
@@ -89,7 +90,8 @@ impl Auditor {
 
     fn anomaly(&mut self, broker: &Broker, anomaly: Anomaly) -> Result<(), Broken> {
         for sequence in &anomaly.sequences {
-            if let Some(Origin::Host(host)) = broker.at(*sequence).map(|stored| stored.origin) {
+            let origin = broker.at(*sequence).map(|stored| stored.origin);
+            if let Some(Origin::Host(host)) = origin.filter(|_| !broker.is_torn(*sequence)) {
                 let text = format!("host {host} appended an anomaly at {sequence}: {}", anomaly.reason.text);
                 return Err(Broken::new("I3 admitted", text));
             }
@@ -109,6 +111,14 @@ impl Auditor {
     }
 }
 
+/// Id and attempt of the command that a message is part of, if it is one of a host.
+pub(crate) fn command_of(stored: &Stored) -> Option<(String, u64)> {
+    let Origin::Host(_) = stored.origin else { return None };
+    let body: serde_json::Value = serde_json::from_slice(&stored.message.payload).ok()?;
+    let command = &body["data"]["command"];
+    Some((command["id"].as_str()?.to_owned(), command["attempt"].as_u64()?))
+}
+
 /// I2 and I3 by the payloads alone: one message an event id, each command's events contiguous and in order.
 pub(crate) fn stream(broker: &Broker) -> Result<(), Broken> {
     let mut ids = BTreeMap::new();
@@ -117,6 +127,10 @@ pub(crate) fn stream(broker: &Broker) -> Result<(), Broken> {
     for stored in broker.log() {
         let Origin::Host(_) = stored.origin else { continue };
         let sequence = stored.message.sequence;
+        // What the power left of a command is no command; it was stored again.
+        if broker.is_torn(sequence) {
+            continue;
+        }
         let body: serde_json::Value = serde_json::from_slice(&stored.message.payload)
             .map_err(|_| Broken::new("I3 contiguous", format!("a host appended no JSON at {sequence}")))?;
         let id = body["id"].as_str().unwrap_or_default().to_owned();
@@ -170,6 +184,9 @@ pub(crate) fn journal(host: &Host, broker: &Broker, auditor: &Auditor) -> Result
 
 fn confirmed(host: &Host, entry: &Entry, broker: &Broker, found: Option<&Recorded>) -> Result<(), Broken> {
     let id = entry.pending.context.command_id;
+    if was_lost(entry, broker) {
+        return Ok(());
+    }
     let Some(found) = found else {
         return Err(Broken::new(
             "I1 done",
@@ -195,6 +212,21 @@ fn confirmed(host: &Host, entry: &Entry, broker: &Broker, found: Option<&Recorde
         }
     }
     Ok(())
+}
+
+/// Whether a confirmed command was stored where the journal says, and went with the power.
+fn was_lost(entry: &Entry, broker: &Broker) -> bool {
+    let Some(first) = entry.first else { return false };
+    let places = (first..).zip(&entry.pending.envelopes);
+    let of = |list: &[Stored], (sequence, envelope): (u64, &Envelope)| {
+        list.iter().any(|stored| {
+            stored.message.sequence == sequence
+                && stored.message.subject == envelope.subject.as_str()
+                && stored.message.payload == envelope.payload
+        })
+    };
+    let mut places = places.skip_while(|place| of(broker.log(), *place)).peekable();
+    places.peek().is_some() && places.all(|place| of(broker.lost(), place))
 }
 
 /// The overlay is what folding the pending commands gives; it is checked when the machine says that all is read.

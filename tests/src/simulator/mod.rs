@@ -12,15 +12,16 @@
 //! * every host's registry is the fold of the stream, its overlay the fold of what is pending, and every revocation
 //!   that was reported as committed is in force.
 
-mod broker;
+pub(crate) mod broker;
 mod driver;
 mod faults;
 mod foreign;
 mod host;
 mod invariants;
 mod link;
+mod majority;
 mod range;
-mod rng;
+pub(crate) mod rng;
 mod scenario;
 mod script;
 mod scripted;
@@ -53,6 +54,12 @@ pub struct Outcome {
     pub commands: u64,
     /// Commands that are held at the end.
     pub held: u64,
+    /// Messages that went with the power.
+    pub lost: u64,
+    /// Hosts that say at the end that the stream went back.
+    pub alarms: u64,
+    /// Messages that a next leader stored, and nobody heard of.
+    pub late: u64,
     /// The first invariant that did not hold.
     pub broken: Option<Broken>,
     /// What happened, line by line, where it was kept.
@@ -72,6 +79,9 @@ pub fn run(scenario: &Scenario, keep_trace: bool) -> Outcome {
         crashes: 0,
         commands: 0,
         held: 0,
+        lost: 0,
+        alarms: 0,
+        late: 0,
         broken: Some(broken),
         trace: Vec::new(),
     };

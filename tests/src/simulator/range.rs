@@ -23,6 +23,12 @@ pub struct Summary {
     pub held: u64,
     /// Processes that died.
     pub crashes: u64,
+    /// Messages that went with the power.
+    pub lost: u64,
+    /// Hosts that say at the end that the stream went back.
+    pub alarms: u64,
+    /// Messages that a next leader stored, and nobody heard of.
+    pub late: u64,
     /// Seeds that failed, ascending. After the first one no further seed is begun.
     pub failed: Vec<u64>,
 }
@@ -108,6 +114,9 @@ impl Summary {
         self.anomalies += outcome.anomalies;
         self.held += outcome.held;
         self.crashes += outcome.crashes;
+        self.lost += outcome.lost;
+        self.alarms += outcome.alarms;
+        self.late += outcome.late;
         if outcome.broken.is_some() {
             self.failed.push(seed);
         }
@@ -121,6 +130,9 @@ impl Summary {
         self.anomalies += other.anomalies;
         self.held += other.held;
         self.crashes += other.crashes;
+        self.lost += other.lost;
+        self.alarms += other.alarms;
+        self.late += other.late;
         self.failed.extend(other.failed);
     }
 }

@@ -47,11 +47,23 @@ pub enum Fault {
     Import,
     /// A message id that a host is about to use is taken by garbage.
     Squat,
+    /// The stream has three replicas: other checks first, and a time between proposal and commit.
+    Replicated,
+    /// The leader of the three dies: some of what was on its way is stored in silence, and nobody leads for seconds.
+    LeaderLost,
+    /// Nothing gets a majority for a while: what is published meanwhile is stored late, or never.
+    Divided,
+    /// A third host, another copy of store and keys.
+    ThirdHost,
+    /// The hosts are not equally far from the server.
+    Unequal,
+    /// The power goes, and with it what was acknowledged and no disk had.
+    TailLost,
 }
 
 impl Fault {
     /// All of them, with their names.
-    pub const ALL: [(Self, &'static str); 20] = [
+    pub const ALL: [(Self, &'static str); 26] = [
         (Self::Crash, "crash"),
         (Self::CrashOnce, "crash-once"),
         (Self::AckLost, "ack-lost"),
@@ -72,6 +84,12 @@ impl Fault {
         (Self::ThirdWriter, "third-writer"),
         (Self::Import, "import"),
         (Self::Squat, "squat"),
+        (Self::Replicated, "replicated"),
+        (Self::LeaderLost, "leader-lost"),
+        (Self::Divided, "divided"),
+        (Self::ThirdHost, "third-host"),
+        (Self::Unequal, "unequal"),
+        (Self::TailLost, "tail-lost"),
     ];
 
     /// Its name.
@@ -98,6 +116,10 @@ pub struct Scenario {
     pub window: u64,
     /// One way of a message, in milliseconds, without jitter.
     pub latency: u64,
+    /// The same for the second and the third host, where hosts are not equally far.
+    pub far: [u64; 2],
+    /// How often the server writes its disk through, in milliseconds; 0 is always.
+    pub sync: u64,
     /// Likelihood of a crash at a step, in thousandths.
     pub crash_rate: u64,
     /// Step of the one crash.
@@ -119,6 +141,14 @@ impl Scenario {
         if rng.chance(300) {
             faults.insert(Fault::CrashOnce);
         }
+        if rng.chance(400) {
+            faults.insert(Fault::Replicated);
+        }
+        // Where the tail is lost most hosts stop with an alarm: too little else would happen if it were often.
+        faults.remove(&Fault::TailLost);
+        if rng.chance(120) {
+            faults.insert(Fault::TailLost);
+        }
         Self {
             seed,
             faults,
@@ -127,9 +157,18 @@ impl Scenario {
             calm_at: rng.between(5, 90) * 1000,
             window: rng.pick(&[1_000, 5_000, 120_000]).copied().unwrap_or(1_000),
             latency: rng.pick(&[1, 5, 25, 100]).copied().unwrap_or(1),
+            far: std::array::from_fn(|_| rng.pick(&[1, 10, 50, 150, 300]).copied().unwrap_or(1)),
+            sync: rng.pick(&[0, 10_000, 120_000]).copied().unwrap_or(0),
             crash_rate: rng.between(2, 60),
             crash_step: rng.between(1, 120),
         }
+    }
+
+    /// One way of a message of a host, in milliseconds, without jitter.
+    #[must_use]
+    pub fn latency_of(&self, host: usize) -> u64 {
+        let far = host.checked_sub(1).and_then(|place| self.far.get(place)).copied();
+        far.filter(|_| self.has(Fault::Unequal)).unwrap_or(self.latency)
     }
 
     /// Whether this goes wrong in it.

@@ -1,6 +1,6 @@
 //! One run: a virtual clock, a list of what happens next, and everybody who takes part.
 
-use super::broker::{Broker, Origin};
+use super::broker::{Answer, Broker, Origin, Rules};
 use super::host::{Await, Host};
 use super::invariants::{self, Auditor, Broken};
 use super::link::Frame;
@@ -48,7 +48,9 @@ pub(super) enum Action {
     Fault { fault: Fault },
     /// The server comes back.
     Back { keep: u64 },
-    /// A second host is made.
+    /// A majority has what was proposed.
+    Settle { number: u64 },
+    /// A second or third host is made.
     Copy,
     /// The stream is created.
     Create,
@@ -85,7 +87,9 @@ pub(super) struct World {
     pub(super) steps: u64,
     /// Publishes of each host that got no confirmation, since the last that did.
     pub(super) vain: Vec<u64>,
-    flights: BTreeMap<u64, Frame>,
+    pub(super) flights: BTreeMap<u64, Frame>,
+    /// What waits for a majority, by its number, with the frame to answer.
+    pub(super) proposed: BTreeMap<u64, Option<Frame>>,
     /// The last sequence that the log told of.
     pub(super) logged: u64,
     agenda: BTreeMap<(u64, u64), Action>,
@@ -93,6 +97,8 @@ pub(super) struct World {
     pub(super) crashed: u64,
     pub(super) crashable: u64,
     commands: u64,
+    /// Messages that a next leader stored, and nobody heard of.
+    pub(super) late: u64,
 }
 
 impl World {
@@ -107,7 +113,11 @@ impl World {
         let seed = scenario.seed;
         let founder = Host::found(seed).map_err(|e| Broken::new("founding", e.to_string()))?;
         let id = founder.store.registry().id().clone();
-        let broker = Broker::new(&id.namespace, scenario.window, !scenario.has(Fault::NoStream));
+        let mut broker = Broker::new(&id.namespace, scenario.window, !scenario.has(Fault::NoStream));
+        if scenario.has(Fault::Replicated) {
+            broker = broker.of(Rules::REPLICATED);
+            broker.slow(true);
+        }
         Ok(Self {
             now: 0,
             hosts: vec![founder],
@@ -121,12 +131,14 @@ impl World {
             steps: 0,
             vain: vec![0],
             flights: BTreeMap::new(),
+            proposed: BTreeMap::new(),
             logged: 0,
             agenda: BTreeMap::new(),
             serial: 0,
             crashed: 0,
             crashable: 0,
             commands: 0,
+            late: 0,
             scenario,
         })
     }
@@ -146,13 +158,20 @@ impl World {
             left -= burst;
             let together = rng.pick(&moments).filter(|_| rng.clone().chance(600)).copied();
             let when = together.unwrap_or_else(|| rng.below(calm)) + rng.below(self.scenario.latency * 8);
-            self.at(when, Action::Command { host: usize::from(rng.chance(500)), burst });
+            let mut host = usize::from(rng.chance(500));
+            if self.scenario.has(Fault::ThirdHost) && rng.chance(333) {
+                host = 2;
+            }
+            self.at(when, Action::Command { host, burst });
         }
         if self.scenario.has(Fault::SecondHost) {
             // Often while something is pending, so that both have it.
             let when = rng.pick(&moments).filter(|_| rng.clone().chance(500)).copied();
             let when = when.map_or_else(|| rng.below(calm / 2), |moment| moment + self.scenario.latency * 9);
             self.at(when.min(calm), Action::Copy);
+        }
+        if self.scenario.has(Fault::ThirdHost) {
+            self.at(rng.below(calm), Action::Copy);
         }
         if self.scenario.has(Fault::NoStream) {
             self.at(rng.below(calm), Action::Create);
@@ -192,6 +211,7 @@ impl World {
         if let Some(broken) = &broken {
             self.trace.line(self.now, "", format_args!("BROKEN {broken}"));
         }
+        let alarms = (0..self.hosts.len()).filter(|host| self.is_alarmed(*host)).count() as u64;
         Outcome {
             scenario: self.scenario,
             digest: self.trace.digest(),
@@ -202,6 +222,9 @@ impl World {
             commands: self.commands,
             held: self.hosts.iter().flat_map(|h| h.store.entries()).filter(|e| e.reason.is_some()).count()
                 as u64,
+            lost: self.broker.lost().len() as u64,
+            alarms,
+            late: self.late,
             broken,
             trace: self.trace.into_lines(),
         }
@@ -210,6 +233,7 @@ impl World {
     fn live(&mut self) -> Result<(), Broken> {
         let limit = self.scenario.calm_at + DRAIN + self.scenario.window;
         while self.step()? {
+            self.alarms()?;
             if self.trouble.calm && self.is_drained() {
                 return self.judge();
             }
@@ -285,6 +309,10 @@ impl World {
             Action::Back { keep } => {
                 self.broker.restart(self.now, keep);
                 self.trace.line(self.now, "server", format_args!("is back, remembers {keep} of 1000 ids"));
+                Ok(())
+            }
+            Action::Settle { number } => {
+                self.settle(number);
                 Ok(())
             }
             Action::Copy => {
@@ -380,7 +408,7 @@ impl World {
                 }
                 let connection = it.link.connection;
                 let again = trouble && self.net.chance(20);
-                let arrival = (self.now + self.delay()).max(self.hosts[host].last_log);
+                let arrival = (self.now + self.delay(host)).max(self.hosts[host].last_log);
                 self.hosts[host].last_log = arrival;
                 self.at(arrival, Action::Log { host, connection, sequence });
                 if again {
@@ -424,29 +452,39 @@ impl World {
             }
         }
         let reply = if let Some(refusal) = self.trouble.refuses(host, self.now, &frame.message.subject) {
-            Some(refusal)
+            refusal
         } else if self.script.is_reader(host) {
-            Some(Reply::Permission { subject: frame.message.subject.clone() })
+            Reply::Permission { subject: frame.message.subject.clone() }
         } else if self.trouble.has_no_leader(self.now) {
-            Some(Reply::NoResponders)
+            Reply::NoResponders
         } else if self.trouble.disk_is_full(self.now) {
-            None
+            return;
         } else {
-            self.broker.publish(&frame.message, Origin::Host(host), self.now)
+            match self.broker.publish(&frame.message, Origin::Host(host), self.now) {
+                Answer::Reply(reply) => reply,
+                Answer::Taken => return,
+                Answer::Proposed(number) => return self.propose(number, Some(frame)),
+            }
         };
-        let Some((reply, ticket)) = reply.zip(frame.ticket) else { return };
         match turn {
-            Turn::CutAfter => return self.sever(host, "cut by the script", 0),
-            Turn::Die => return self.end(host, "by the script"),
-            Turn::Pass | Turn::Silence | Turn::CutBefore | Turn::Hold => {}
+            Turn::CutAfter => self.sever(host, "cut by the script", 0),
+            Turn::Die => self.end(host, "by the script"),
+            Turn::Pass | Turn::Silence | Turn::CutBefore | Turn::Hold => {
+                self.respond(&frame, reply, turn == Turn::Silence);
+            }
         }
+    }
+
+    /// The server's answer goes back, if one is asked for and it does not get lost.
+    pub(super) fn respond(&mut self, frame: &Frame, reply: Reply, silent: bool) {
+        let (host, Some(ticket)) = (frame.host, frame.ticket) else { return };
         let unlucky = self.scenario.has(Fault::AckLost) && !self.trouble.calm && self.net.chance(250);
-        let lost = unlucky || turn == Turn::Silence;
+        let lost = unlucky || silent;
         let fate = if lost { "lost" } else { "sent" };
         self.trace.line(self.now, "server", format_args!("answers host {host}: {reply:?} ({fate})"));
         if !lost && frame.connection == self.hosts[host].link.connection {
             let life = self.hosts[host].life;
-            let delay = self.delay();
+            let delay = self.delay(host);
             self.after(delay, Action::Answer { host, life, ticket, input: Box::new(Input::Reply(reply)) });
         }
     }
@@ -459,7 +497,7 @@ impl World {
         }
         let Some(connection) = ask.connection else {
             let (connection, delay) =
-                if it.link.connected { (Some(it.link.connection), self.delay()) } else { (None, 100) };
+                if it.link.connected { (Some(it.link.connection), self.delay(host)) } else { (None, 100) };
             self.after(delay, Action::Ask(Ask { connection, ..ask }));
             return;
         };
@@ -470,7 +508,7 @@ impl World {
         if self.hosts[host].link.connection != connection || self.trouble.is_down(self.now) {
             return;
         }
-        let delay = self.delay();
+        let delay = self.delay(host);
         let failure = match self.trouble.refuses(host, self.now, "CIMKEYS.API.STREAM.INFO.KEYS_EVENTS") {
             Some(Reply::Permission { subject }) => Some(Failure::Permission { subject }),
             Some(_) => Some(Failure::Authorization { reason: String::from("Authorization Violation") }),
@@ -510,7 +548,7 @@ impl World {
             return;
         }
         let late = self.scenario.has(Fault::Late) && !self.trouble.calm && self.net.chance(60);
-        let delay = self.delay() + if late { self.net.between(4_000, 15_000) } else { 0 };
+        let delay = self.delay(host) + if late { self.net.between(4_000, 15_000) } else { 0 };
         let number = self.ticket();
         let link = &mut self.hosts[host].link;
         let arrival = (self.now + delay).max(link.last_arrival);
@@ -585,20 +623,18 @@ impl World {
         self.after(0, Action::Arrive { frame: number });
     }
 
-    /// A second host: a copy of store and keys as they are now.
+    /// One more host: a copy of store and keys as they are now.
     fn copy(&mut self) {
-        if self.hosts.len() > 1 {
-            return;
-        }
-        self.join();
-        self.trace.line(self.now, "host 1", format_args!("made as a copy of host 0"));
-        self.after(1, Action::Start { host: 1 });
-        self.after(500, Action::Tail { host: 1 });
+        let host = self.join();
+        self.trace.line(self.now, &format!("host {host}"), format_args!("made as a copy of host 0"));
+        self.after(1, Action::Start { host });
+        self.after(500, Action::Tail { host });
     }
 
     /// One way of a message.
-    pub(super) fn delay(&mut self) -> u64 {
-        self.scenario.latency + self.net.below(self.scenario.latency + 1)
+    pub(super) fn delay(&mut self, host: usize) -> u64 {
+        let latency = self.scenario.latency_of(host);
+        latency + self.net.below(latency + 1)
     }
 
     pub(super) fn time_out(&mut self, host: usize, ticket: u64) {
@@ -614,15 +650,24 @@ impl World {
                 && !host.store.has_pending()
                 && host.store.progress().head == self.broker.last()
         };
-        self.flights.is_empty() && self.hosts.iter().all(rests)
+        // Who raised the alarm waits for a person; until there is a way to recover, that is its end.
+        let waits = |host: usize| self.hosts[host].machine.is_some() && self.is_alarmed(host);
+        let ready = |(number, host)| rests(host) || (self.has_regressed(number) && waits(number));
+        self.flights.is_empty() && self.broker.proposals() == 0 && self.hosts.iter().enumerate().all(ready)
     }
 
     fn judge(&self) -> Result<(), Broken> {
         invariants::stream(&self.broker)?;
-        for host in &self.hosts {
+        for (number, host) in self.hosts.iter().enumerate() {
             invariants::journal(host, &self.broker, &self.auditor)?;
-            invariants::overlay(host)?;
-            invariants::drained(host, &self.broker, &self.auditor)?;
+            let regressed = self.has_regressed(number);
+            // The alarm may come before the overlay is folded anew.
+            if !(regressed && host.store.progress().recheck_due) {
+                invariants::overlay(host)?;
+            }
+            if !regressed {
+                invariants::drained(host, &self.broker, &self.auditor)?;
+            }
         }
         Ok(())
     }
