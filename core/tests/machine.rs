@@ -211,6 +211,27 @@ fn a_journal_that_somebody_else_moved_is_read_again_and_not_asked_for_ever() {
 }
 
 #[test]
+fn what_waits_for_a_majority_is_waited_for() {
+    // Given a server that counts a message which it has not stored yet,
+    let mut desk = Desk::new();
+    desk.user("ann");
+    desk.sent();
+    let conflict = || Input::Reply(Reply::Error { code: 10071 });
+    // when an append is refused for it, it is read for and tried again at once,
+    let outputs = desk.hand_in(conflict());
+    let nothing = desk.read(&outputs);
+    let outputs = desk.hand_in(nothing);
+    assert!(send(&outputs).is_some(), "{outputs:?}");
+    // and as long as nothing comes, not without a pause.
+    for _ in 0..3 {
+        let outputs = desk.hand_in(conflict());
+        assert!(asked(&outputs).is_none() && send(&outputs).is_none(), "{outputs:?}");
+        assert!(matches!(outputs.last(), Some(Output::Wait { millis: 1.. })), "{outputs:?}");
+        desk.sent();
+    }
+}
+
+#[test]
 fn only_the_command_that_is_too_large_is_held() {
     let mut desk = Desk::new();
     for name in ["alice", "bob", "carol"] {
