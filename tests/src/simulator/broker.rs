@@ -13,7 +13,8 @@
 //! | `Nats-Batch-Commit: eob` | commits without its own message | the same | 10200 |
 //!
 //! The members of a batch are checked at its commit, one after the other, on every server: stream, id, sequence. An
-//! expectation on any but the first answers 10071, or 10164 where it is right.
+//! expectation on any but the first answers 10071, or 10164 where it is right. (Elsewhere 10164 is only said to an
+//! expectation about a subject on which a message is on its way; this model knows none of those, for no host sends them.)
 
 mod batches;
 #[cfg(test)]
