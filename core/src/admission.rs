@@ -144,6 +144,14 @@ impl Assembler {
         self.unfinished.is_empty()
     }
 
+    /// For planted mistakes: what is there of an unfinished command.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn half(&self) -> Option<Complete> {
+        let opened: Result<Vec<Opened>, OpenError> = self.unfinished.iter().map(open).collect();
+        let (first, last) = (self.unfinished.first()?.sequence, self.unfinished.last()?.sequence);
+        Some(Complete { first, last, opened: opened.ok()? })
+    }
+
     fn continues(&self, next: &Opened) -> bool {
         let Some(Ok(last)) = self.unfinished.last().map(open) else { return false };
         let (a, b) = (&last.event.command, &next.event.command);
@@ -234,6 +242,40 @@ impl Complete {
                 reason: Reason { code: error.code().into(), text: error.to_string() },
             })),
         }
+    }
+
+    /// For planted mistakes: whole commands are admitted whatever must hold before them, or parts as well.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn admit_carelessly(
+        self,
+        facts: &mut Facts,
+        whole: bool,
+    ) -> Result<Result<Admitted, Anomaly>, Missing> {
+        let Some(command) = self.opened.last().map(|last| last.event.command.clone()) else {
+            return self.admit(facts);
+        };
+        let known = facts.command(command.id)?.is_some();
+        let is_part = self.opened.len() as u64 != u64::from(command.count);
+        let genuine = self.genuine(facts.registry());
+        if known || is_part == whole || whole && genuine.is_err() {
+            return self.admit(facts);
+        }
+        let events = self.events();
+        let mut changed = BTreeSet::new();
+        for event in &events {
+            changed.extend(facts.apply(event)?);
+        }
+        let recorded = Recorded {
+            command_id: command.id,
+            attempt: command.attempt,
+            command_hash: command.hash,
+            draft_hash: genuine.unwrap_or(command.hash),
+            authority: command.authority,
+            first: self.first,
+            last: self.last,
+        };
+        facts.record(recorded.clone());
+        Ok(Ok(Admitted { recorded, events, changed }))
     }
 
     /// Messages of ours that are not on the stream yet, as every reader would find them there.

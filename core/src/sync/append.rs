@@ -222,7 +222,10 @@ impl Machine {
     fn outgoing(&self, batch: &Batch, head: u64, moment: &Moment) -> Send {
         let envelopes: Vec<_> = batch.commands.iter().flat_map(|command| &command.envelopes).collect();
         let several = envelopes.len() > 1;
-        let id: String = moment.random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut id: String = moment.random.iter().map(|byte| format!("{byte:02x}")).collect();
+        if let Some(first) = batch.commands.first().filter(|_| self.reuses_batch_id()) {
+            id = first.command_id.to_string();
+        }
         let mut messages = Vec::with_capacity(envelopes.len());
         for (place, envelope) in envelopes.iter().enumerate() {
             let mut headers = self.retried(envelope.headers.clone(), &id);
@@ -271,7 +274,10 @@ impl Machine {
         }
         self.ground();
         let first = batch.commands.first().map(|command| command.command_id);
-        let next = patience::after_reply(reply);
+        let mut next = patience::after_reply(reply);
+        if next == Next::Conflict && self.fails_on_conflict() {
+            next = Next::Hold(named("server-refuses", "a planted mistake".to_string()));
+        }
         if batch.commands.len() > 1 && matches!(next, Next::Hold(_) | Next::Odd(_)) {
             // No answer says which command of a batch is meant: each is tried by itself.
             self.alone = true;

@@ -44,6 +44,11 @@ impl Breaker {
         matches!(self.phase, Phase::Half { .. })
     }
 
+    /// Whether the server is left alone.
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
     /// The time that it was open for is over.
     pub(super) fn try_out(&mut self) {
         if self.phase == Phase::Open {

@@ -53,6 +53,10 @@ impl Machine {
         self.breaker.success(moment);
         let read_to = messages.last().map_or(head, |message| message.sequence);
         let more = read_to < info.last;
+        if messages.is_empty() && more && self.trusts_mirrors() {
+            self.progress.head = info.last;
+            return self.walk();
+        }
         if messages.is_empty() && more {
             // What the leader has and nobody hands out yet is late; only what it has no more is lost.
             let due = head.saturating_add(1);
@@ -79,12 +83,12 @@ impl Machine {
     ) -> Vec<Output> {
         let mut groups = Vec::new();
         for message in &messages {
-            if Some(message.sequence) != progress.head.checked_add(1) {
+            if Some(message.sequence) != progress.head.checked_add(1) && !self.takes_gaps() {
                 return self.block(gap(progress.head, message.sequence));
             }
             progress.head = message.sequence;
             progress.head_digest = Some(message.digest());
-            groups.extend(progress.assembler.push(message.clone()));
+            groups.extend(self.assemble(&mut progress.assembler, message.clone()));
         }
         let mut scopes = order::set(groups.iter().filter_map(whole).flat_map(Complete::scope));
         if !scopes.is_empty() {
@@ -125,7 +129,7 @@ impl Machine {
             ));
         }
         let head = self.progress.head;
-        if info.last < head {
+        if info.last < head && !self.ignores_regression() {
             let text = format!(
                 "the stream ends at {} and had come to {head}: confirmed events were lost",
                 info.last
@@ -135,7 +139,7 @@ impl Machine {
         if !self.known && head > 0 {
             let here = messages.first().filter(|message| message.sequence == head).map(StoredMessage::digest);
             match here {
-                Some(digest) if Some(digest) != self.progress.head_digest => {
+                Some(digest) if Some(digest) != self.progress.head_digest && !self.ignores_regression() => {
                     let text = format!("the message at {head} is not the one that was confirmed there");
                     return Err(named("stream-regressed", text));
                 }
@@ -171,10 +175,10 @@ impl Machine {
                 Group::Command(complete) => complete,
             };
             let founds = complete.founds();
-            match complete.admit(&mut facts) {
+            match self.admitted(complete, &mut facts) {
                 Ok(Ok(admitted)) => {
                     changed.extend(admitted.changed);
-                    match ours(own, &admitted.recorded) {
+                    match self.ours(own, &admitted.recorded) {
                         Mine::Confirmed => {
                             self.unsent = 0;
                             // It may have overtaken commands that stand before it in the journal: the overlay is
@@ -208,6 +212,26 @@ impl Machine {
         alloc::vec![Output::Persist(Box::new(persist))]
     }
 
+    fn ours(&self, own: &[Own], admitted: &Recorded) -> Mine {
+        let Some(mine) = own.iter().find(|own| own.command_id == admitted.command_id) else {
+            return Mine::Other(None);
+        };
+        let same = mine.command_hash == admitted.command_hash && mine.authority == admitted.authority;
+        let taken = self.ticks_off_by_id() || same && self.takes_other_attempts();
+        if mine.draft_hash == admitted.draft_hash || taken {
+            return Mine::Confirmed;
+        }
+        if matches!(mine.state, OwnState::Confirmed | OwnState::Dropped) {
+            return Mine::Other(None);
+        }
+        let reason = if same {
+            named("overtaken", "another attempt at this command came first: this one is void".to_string())
+        } else {
+            named("id-taken", "another command was admitted under this id: make this one anew".to_string())
+        };
+        Mine::Other(Some(Hold { command_id: mine.command_id, reason }))
+    }
+
     pub(super) fn operator(&self) -> EntityId {
         EntityId::Operator(self.registry.operator)
     }
@@ -230,25 +254,6 @@ enum Mine {
     Confirmed,
     /// Not ours, or another draft of ours: then ours is to be held.
     Other(Option<Hold>),
-}
-
-fn ours(own: &[Own], admitted: &Recorded) -> Mine {
-    let Some(mine) = own.iter().find(|own| own.command_id == admitted.command_id) else {
-        return Mine::Other(None);
-    };
-    if mine.draft_hash == admitted.draft_hash {
-        return Mine::Confirmed;
-    }
-    if matches!(mine.state, OwnState::Confirmed | OwnState::Dropped) {
-        return Mine::Other(None);
-    }
-    let same = mine.command_hash == admitted.command_hash && mine.authority == admitted.authority;
-    let reason = if same {
-        named("overtaken", "another attempt at this command came first: this one is void".to_string())
-    } else {
-        named("id-taken", "another command was admitted under this id: make this one anew".to_string())
-    };
-    Mine::Other(Some(Hold { command_id: mine.command_id, reason }))
 }
 
 fn whole(group: &Group) -> Option<&Complete> {

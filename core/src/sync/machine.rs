@@ -291,6 +291,9 @@ impl Machine {
 
     /// There may be something new: on the stream, in the journal, or a pause is over.
     fn begin(&mut self, moment: &Moment) -> Vec<Output> {
+        if self.stays_open() && self.breaker.is_open() {
+            return self.pause(patience::PROBE);
+        }
         self.breaker.try_out();
         let fresh = self.looked_at.is_some_and(|at| moment.millis.saturating_sub(at) < patience::LOOK);
         if self.known && self.following && fresh { self.catch_up() } else { self.read() }
@@ -302,7 +305,7 @@ impl Machine {
             return self.read();
         }
         let head = self.progress.head;
-        let messages = self.tail.behind(head, READ_LIMIT as usize);
+        let messages = self.tail.behind(head, READ_LIMIT as usize, self.takes_gaps());
         if !messages.is_empty() {
             let progress = self.progress.clone();
             let mut outputs = alloc::vec![Output::Report(Status::Working)];
@@ -366,7 +369,7 @@ impl Machine {
             (Next::Conflict, _) => self.conflict(moment),
             (Next::CatchUp, _) => self.rest(moment),
             (Next::Wait(reason), _) => self.fail(reason, false, moment),
-            (Next::Reconnect(reason), _) => self.fail(reason, true, moment),
+            (Next::Reconnect(reason), _) => self.fail(reason, !self.keeps_old_connection(), moment),
             (Next::Pause(reason), _) | (Next::Hold(reason), None) => self.wait(reason, moment),
             (Next::Block(reason), _) => self.block(reason),
             (Next::Hold(reason), Some(command_id)) => self.hold(command_id, reason),

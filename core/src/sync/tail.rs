@@ -45,13 +45,14 @@ impl Tail {
         self.last() > head
     }
 
-    /// Up to `limit` messages that follow this place; none where something between them is missing.
-    pub(super) fn behind(&mut self, head: u64, limit: usize) -> Vec<StoredMessage> {
+    /// Up to `limit` messages that follow this place; none where something between them is missing (unless `gaps` are taken,
+    /// by a planted mistake).
+    pub(super) fn behind(&mut self, head: u64, limit: usize, gaps: bool) -> Vec<StoredMessage> {
         while self.run.front().is_some_and(|first| first.sequence <= head) {
             let old = self.run.pop_front();
             self.bytes = self.bytes.saturating_sub(old.map_or(0, |old| old.payload.len()));
         }
-        if self.run.front().is_none_or(|first| Some(first.sequence) != head.checked_add(1)) {
+        if !gaps && self.run.front().is_none_or(|first| Some(first.sequence) != head.checked_add(1)) {
             return Vec::new();
         }
         let taken: Vec<_> = self.run.drain(..limit.min(self.run.len())).collect();
@@ -72,7 +73,7 @@ mod tests {
     }
 
     fn taken(tail: &mut Tail, head: u64) -> Vec<u64> {
-        tail.behind(head, 10).into_iter().map(|message| message.sequence).collect()
+        tail.behind(head, 10, false).into_iter().map(|message| message.sequence).collect()
     }
 
     #[test]

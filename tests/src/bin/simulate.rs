@@ -11,16 +11,9 @@ use std::time::Instant;
 const USAGE: &str = "\
 usage: simulate --seeds A..B | --seeds N  [--bug NAME] [--without FAULT,...] [--trace]
   --seeds    the range to play, B left out; one number plays that seed alone
-  --bug      plants a mistake: confirm-on-duplicate, new-id-on-retry, retry-without-catch-up, recheck-skipped
+  --bug      plants a mistake; without one that exists, all are named
   --without  one seed alone: leaves kinds of trouble out
   --trace    one seed alone: prints its trace also where all holds";
-
-const BUGS: [(&str, Bug); 4] = [
-    ("confirm-on-duplicate", Bug::ConfirmOnDuplicate),
-    ("new-id-on-retry", Bug::NewIdOnRetry),
-    ("retry-without-catch-up", Bug::RetryWithoutCatchUp),
-    ("recheck-skipped", Bug::RecheckSkipped),
-];
 
 struct Arguments {
     seeds: Range<u64>,
@@ -53,8 +46,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--seeds" => arguments.seeds = range(&value()?)?,
             "--bug" => {
                 let name = value()?;
-                let bug = BUGS.iter().find(|(known, _)| *known == name).map(|(_, bug)| *bug);
-                arguments.bug = Some(bug.ok_or(format!("no such bug: {name}"))?);
+                let bug = Bug::ALL.iter().find(|(_, known)| *known == name).map(|(bug, _)| *bug);
+                arguments.bug = Some(bug.ok_or_else(|| {
+                    let all: Vec<&str> = Bug::ALL.iter().map(|(_, name)| *name).collect();
+                    format!("no such bug: {name}; there are {}", all.join(", "))
+                })?);
             }
             "--without" => {
                 for name in value()?.split(',') {
@@ -117,8 +113,10 @@ fn play(arguments: &Arguments) -> std::io::Result<bool> {
     let left_out: Vec<&str> =
         scenario.faults.difference(&smallest.faults).map(|fault| fault.name()).collect();
     writeln!(out, "seed {seed} fails; left out as not needed: {}", left_out.join(","))?;
-    let bug =
-        BUGS.iter().find(|(_, bug)| Some(*bug) == arguments.bug).map(|(name, _)| format!(" --bug {name}"));
+    let bug = Bug::ALL
+        .iter()
+        .find(|(bug, _)| Some(*bug) == arguments.bug)
+        .map(|(_, name)| format!(" --bug {name}"));
     let bug = bug.unwrap_or_default();
     writeln!(
         out,

@@ -4,7 +4,7 @@ use super::host::Await;
 use super::invariants::{self, Broken};
 use super::scenario::Fault;
 use super::world::{Action, Ask, World, short};
-use cim_keys_core::sync::{Input, Output, Persist, Persisted, Read, Status};
+use cim_keys_core::sync::{Input, Output, Persist, Persisted, Read, Reply, Status};
 
 /// More publishes in a row without a confirmation are no patience.
 const VAIN: u64 = 300;
@@ -32,6 +32,7 @@ impl World {
             self.hosts[host].dirty = false;
         }
         if input == Input::Disconnected {
+            self.hosts[host].in_doubt = false;
             let it = &mut self.hosts[host];
             it.link.broken = false;
             it.flight = None;
@@ -39,6 +40,9 @@ impl World {
             if matches!(it.waits, Await::Read(_)) {
                 it.waits = Await::Nothing;
             }
+        }
+        if input == Input::Reply(Reply::Unknown) {
+            self.hosts[host].in_doubt = true;
         }
         let now = self.now;
         let outputs = self.hosts[host].handle(now, input);
@@ -83,6 +87,10 @@ impl World {
     fn perform(&mut self, host: usize, output: Output) -> Result<bool, Broken> {
         let ticket = self.ticket();
         let life = self.hosts[host].life;
+        if self.hosts[host].in_doubt && matches!(output, Output::ReadFrom { .. } | Output::Send(_)) {
+            let text = format!("host {host} goes on with a connection that left an append unanswered");
+            return Err(Broken::new("contract", text));
+        }
         match output {
             Output::ReadFrom { after, limit } => {
                 self.hosts[host].waits = Await::Read(ticket);
@@ -98,6 +106,13 @@ impl World {
                 );
             }
             Output::Send(send) => {
+                let batch = send.messages.first().and_then(|first| first.headers.only("Nats-Batch-Id"));
+                if let Some(id) = batch
+                    && !self.batch_ids.insert(id.to_owned())
+                {
+                    let text = format!("host {host} uses the batch id {id} again");
+                    return Err(Broken::new("contract", text));
+                }
                 self.vain[host] += 1;
                 if self.vain[host] > VAIN {
                     return Err(Broken::new(
@@ -152,6 +167,7 @@ impl World {
                 self.store_answers(host, ticket, Input::Redecided { command_id, resolved });
             }
             Output::Drop => {
+                self.hosts[host].in_doubt = false;
                 self.hosts[host].link.queue.clear();
                 self.hosts[host].flight = None;
                 self.hosts[host].follows = false;

@@ -174,6 +174,7 @@ impl World {
             | Fault::ThirdHost
             | Fault::Unequal
             | Fault::Replicated
+            | Fault::MirrorBehind
             | Fault::Squat => return Ok(()),
         }
         self.trace.line(self.now, "trouble", format_args!("{} (host {host}, {millis} ms)", fault.name()));

@@ -59,6 +59,8 @@ pub(crate) struct Host {
     pub(crate) waits: Await,
     /// The append on its way.
     pub(crate) flight: Option<u64>,
+    /// Whether an append was left unanswered on this connection.
+    pub(crate) in_doubt: bool,
     /// Whether it listens to the log, and when the youngest message of that arrives.
     pub(crate) follows: bool,
     pub(crate) last_log: u64,
@@ -83,6 +85,7 @@ impl Host {
             link: Link::default(),
             waits: Await::Nothing,
             flight: None,
+            in_doubt: false,
             follows: false,
             last_log: 0,
             status: Status::Idle,
@@ -116,6 +119,7 @@ impl Host {
         self.machine = Some(machine);
         self.waits = Await::Nothing;
         self.flight = None;
+        self.in_doubt = false;
         self.follows = false;
         self.status = Status::Working;
         self.dirty = true;
@@ -127,6 +131,7 @@ impl Host {
         self.life += 1;
         self.waits = Await::Nothing;
         self.flight = None;
+        self.in_doubt = false;
         self.follows = false;
         self.link.queue.clear();
         self.link.broken = false;

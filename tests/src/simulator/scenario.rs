@@ -59,11 +59,13 @@ pub enum Fault {
     Unequal,
     /// The power goes, and with it what was acknowledged and no disk had.
     TailLost,
+    /// Who answers a read may be a copy that is behind, and ends before the stream does.
+    MirrorBehind,
 }
 
 impl Fault {
     /// All of them, with their names.
-    pub const ALL: [(Self, &'static str); 26] = [
+    pub const ALL: [(Self, &'static str); 27] = [
         (Self::Crash, "crash"),
         (Self::CrashOnce, "crash-once"),
         (Self::AckLost, "ack-lost"),
@@ -90,6 +92,7 @@ impl Fault {
         (Self::ThirdHost, "third-host"),
         (Self::Unequal, "unequal"),
         (Self::TailLost, "tail-lost"),
+        (Self::MirrorBehind, "mirror-behind"),
     ];
 
     /// Its name.

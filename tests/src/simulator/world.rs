@@ -92,6 +92,8 @@ pub(super) struct World {
     pub(super) proposed: BTreeMap<u64, Option<Frame>>,
     /// The last sequence that the log told of.
     pub(super) logged: u64,
+    /// Batch ids that were used.
+    pub(super) batch_ids: std::collections::BTreeSet<String>,
     agenda: BTreeMap<(u64, u64), Action>,
     serial: u64,
     pub(super) crashed: u64,
@@ -133,6 +135,7 @@ impl World {
             flights: BTreeMap::new(),
             proposed: BTreeMap::new(),
             logged: 0,
+            batch_ids: std::collections::BTreeSet::new(),
             agenda: BTreeMap::new(),
             serial: 0,
             crashed: 0,
@@ -530,7 +533,12 @@ impl World {
                 self.after(delay * 2, Action::Ask(Ask { info, ..ask }));
             }
             Some(info) => {
-                let read = Read { info: *info, messages: self.broker.read(ask.after, ask.limit) };
+                let mut messages = self.broker.read(ask.after, ask.limit);
+                if self.scenario.has(Fault::MirrorBehind) && !self.trouble.calm && self.net.chance(300) {
+                    let some = self.net.below(messages.len() as u64 + 1);
+                    messages.truncate(usize::try_from(some).unwrap_or(0));
+                }
+                let read = Read { info: *info, messages };
                 self.after(delay, Action::Answer { host, life, ticket, input: Box::new(Input::Read(read)) });
             }
         }
