@@ -41,6 +41,8 @@ use uuid::Uuid;
 /// * A retry never goes out before a catch-up, and carries the same bytes.
 /// * [`Persisted::Stale`] means: load and decide again. [`Persisted::Failed`] blocks.
 /// * Blocked as `journal-moved`, a machine is done: make a new one from what the journal says.
+/// * A connection never comes back by itself: another one is handed over with [`Input::Disconnected`] before anything of it
+///   is, and what was queued in the old one is lost.
 /// * After [`Output::Drop`] nothing that was queued in the old connection may be sent any more.
 /// * Time and randomness come in with each input. The machine keeps no secret.
 #[derive(Debug)]

@@ -284,7 +284,8 @@ impl World {
                 self.answer(host, life, ticket, input)
             }
             Action::Told { host, life } => {
-                if self.hosts[host].life == life && self.hosts[host].machine.is_some() {
+                let it = &self.hosts[host];
+                if it.life == life && it.machine.is_some() && it.link.broken {
                     return self.feed(host, Input::Disconnected);
                 }
                 Ok(())
@@ -425,7 +426,7 @@ impl World {
 
     fn hear(&mut self, host: usize, connection: u64, sequence: u64) -> Result<(), Broken> {
         let it = &self.hosts[host];
-        if it.machine.is_none() || !it.follows || it.link.connection != connection {
+        if it.machine.is_none() || !it.follows || it.link.connection != connection || it.link.broken {
             return Ok(());
         }
         let Some(stored) = self.broker.at(sequence) else { return Ok(()) };
@@ -613,6 +614,12 @@ impl World {
             return;
         }
         self.hosts[host].link.connected = true;
+        if self.hosts[host].link.broken {
+            // A connection never comes back by itself: this is another one, and the machine must know.
+            self.hosts[host].link.queue.clear();
+            let life = self.hosts[host].life;
+            self.after(0, Action::Told { host, life });
+        }
         let queued: Vec<_> = self.hosts[host].link.queue.drain(..).collect();
         self.trace.line(
             self.now,
