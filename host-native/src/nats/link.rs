@@ -2,6 +2,7 @@
 
 use super::target::{Access, Target};
 pub use super::trouble::{LinkError, Trouble};
+use crate::report::Server;
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::{
     Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, ServerError,
@@ -123,6 +124,18 @@ impl Link {
         self.client.server_info().version
     }
 
+    /// The server as it is reported.
+    #[must_use]
+    pub fn server(&self, target: &Target) -> Server {
+        Server { url: target.shown(), name: self.server_name(), version: self.server_version() }
+    }
+
+    /// Whether the server asks for TLS.
+    #[must_use]
+    pub fn wants_tls(&self) -> bool {
+        self.client.server_info().tls_required
+    }
+
     /// The same as numbers; none where it is no version.
     #[must_use]
     pub fn server_numbers(&self) -> Option<(u32, u32, u32)> {
@@ -155,12 +168,12 @@ impl Link {
     }
 
     /// How many permission violations were reported so far.
-    pub(super) fn denials(&self) -> usize {
+    pub(crate) fn denials(&self) -> usize {
         self.seen.borrow().denied.len()
     }
 
     /// A violation for one of these subjects that was reported after the first `before`.
-    pub(super) fn denied_since(&self, before: usize, subjects: &BTreeSet<String>) -> Option<String> {
+    pub(crate) fn denied_since(&self, before: usize, subjects: &BTreeSet<String>) -> Option<String> {
         self.seen.borrow().denied.iter().skip(before).find(|subject| subjects.contains(*subject)).cloned()
     }
 
@@ -297,6 +310,31 @@ impl Link {
             outcome = collecting => outcome,
             trouble = self.trouble(Some(subject)) => Err(trouble),
         }
+    }
+
+    /// Counts what is published on a subject from now on. The count changes with each message and is closed with the
+    /// connection; messages are not kept.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn listen(&self, subject: &str) -> Result<watch::Receiver<u64>, Trouble> {
+        use futures::StreamExt;
+        let mut messages = tokio::select! {
+            biased;
+            heard = self.client.subscribe(subject.to_owned()) => heard.map_err(|_| Trouble::Closed)?,
+            trouble = self.trouble(Some(subject)) => return Err(trouble),
+        };
+        let (tell, heard) = watch::channel(0);
+        let runtime = self.runtime.as_ref().ok_or(Trouble::Closed)?;
+        runtime.spawn(async move {
+            while messages.next().await.is_some() {
+                tell.send_modify(|count| *count += 1);
+                if tell.is_closed() {
+                    break;
+                }
+            }
+        });
+        Ok(heard)
     }
 
     /// Queues one message. Only a later answer tells whether it went out.

@@ -1,0 +1,278 @@
+//! How synchronising stands: a small value that whoever synchronises leaves in the store, for whoever asks later.
+
+use crate::ambient::Ambient;
+use crate::store::Store;
+use cim_keys_core::rules::Reason;
+use cim_keys_core::sync::{Output, Status};
+use cim_keys_core::time::Timestamp;
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// What the machine calls it when other writers are always first.
+pub const CONTENDED: &str = "contended";
+/// Purposes of locks: a pump at work, and a process that stays and works whenever there is something.
+pub(crate) const SYNC: &str = "sync";
+pub(crate) const WATCH: &str = "watch";
+/// Reasons that a person need not do anything about: it is tried again by itself.
+const PASSING: [&str; 7] =
+    ["unreachable", "no-answer", "no-responders", "resources", "api", "read-behind", CONTENDED];
+
+/// Where synchronising stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It never ran.
+    #[default]
+    Never,
+    /// At work; or its process ended in the middle of it.
+    Working,
+    /// Everything was published and read.
+    Idle,
+    /// Something failed that passes: it tries again by itself.
+    Waiting,
+    /// Other writers are always first.
+    Contended,
+    /// It cannot go on until somebody changes something.
+    Blocked,
+}
+
+impl State {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never ran",
+            Self::Working => "working",
+            Self::Idle => "idle",
+            Self::Waiting => "waiting",
+            Self::Contended => "contended",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// How synchronising stands, or stood when it ran last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// Where it stands.
+    pub state: State,
+    /// Since when, without a break, for this reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Why it does not go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// When it tries again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_probe: Option<Timestamp>,
+    /// Since when other writers have always been first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contended_since: Option<Timestamp>,
+    /// The server it was connected to last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
+    /// When the creds that it used end, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creds_expire: Option<i64>,
+    /// The stream's archive, as it was seen last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Archive>,
+}
+
+/// A server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Its address, without passwords.
+    pub url: String,
+    /// Its name.
+    pub name: String,
+    /// Its version, as it writes it.
+    pub version: String,
+}
+
+/// The mirror that forgets nothing, as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archive {
+    /// Creation time as the server writes it; none where there is no archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// Its last sequence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// Why it was not seen, or what is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Reason>,
+    /// When it was looked at.
+    pub seen: Timestamp,
+}
+
+impl Report {
+    /// Takes in what the machine says of itself. `pause` is how long it waits from now, in milliseconds.
+    pub fn stands(&mut self, status: &Status, pause: Option<u64>, now: Timestamp) {
+        let probe = pause.and_then(|pause| after(now, pause));
+        match status {
+            Status::Working => self.set(State::Working, None, None, now),
+            Status::Idle => self.set(State::Idle, None, None, now),
+            Status::Waiting { reason } if reason.code == CONTENDED => {
+                self.set(State::Contended, Some(reason.clone()), probe, now);
+            }
+            Status::Waiting { reason } => self.set(State::Waiting, Some(reason.clone()), probe, now),
+            Status::Blocked { reason } => self.set(State::Blocked, Some(reason.clone()), probe, now),
+        }
+    }
+
+    /// Takes in that a run came to a stand. Nobody tries again until the next one.
+    pub fn stopped(&mut self, reason: &Reason, now: Timestamp) {
+        let state = match reason.code.as_str() {
+            CONTENDED => State::Contended,
+            passing if PASSING.contains(&passing) => State::Waiting,
+            _ => State::Blocked,
+        };
+        self.set(state, Some(reason.clone()), None, now);
+    }
+
+    fn set(&mut self, state: State, reason: Option<Reason>, next_probe: Option<Timestamp>, now: Timestamp) {
+        let code = |reason: &Option<Reason>| reason.as_ref().map(|reason| reason.code.clone());
+        if self.state != state || code(&self.reason) != code(&reason) || self.since.is_none() {
+            self.since = Some(now);
+        }
+        self.contended_since = match state {
+            State::Contended => self.contended_since.or(Some(now)),
+            State::Never | State::Working | State::Idle | State::Waiting | State::Blocked => None,
+        };
+        (self.state, self.reason, self.next_probe) = (state, reason, next_probe);
+    }
+}
+
+/// Writes the machine's state into the store when it changes: not for each batch.
+#[derive(Debug, Default)]
+pub struct Reporter {
+    last: Option<State>,
+    server: Option<Server>,
+}
+
+impl Reporter {
+    /// Looks at what the machine wants done. A try is no change: what was waiting or blocked is so until something was
+    /// read or published. A report that cannot be written stops nothing.
+    pub fn note(
+        &mut self,
+        store: &Store,
+        ambient: &Ambient,
+        outputs: &[Output],
+        server: impl FnOnce() -> Option<Server>,
+    ) {
+        let mut status = None;
+        let mut achieved = false;
+        for output in outputs {
+            match output {
+                Output::Report(Status::Working) if self.is_stuck() => {}
+                Output::Report(found) => status = Some(found.clone()),
+                Output::Persist(persist) => {
+                    achieved |= !persist.messages.is_empty() || !persist.confirmed.is_empty();
+                }
+                _ => {}
+            }
+        }
+        if achieved && self.is_stuck() {
+            status = status.or(Some(Status::Working));
+        }
+        let Some(status) = status else { return };
+        let mut report = Report::default();
+        let pause = outputs.iter().find_map(|output| match output {
+            Output::Wait { millis } => Some(*millis),
+            _ => None,
+        });
+        let now = ambient.now();
+        report.stands(&status, pause, now);
+        let server = server();
+        let moved = server.is_some() && server != self.server;
+        let waits = matches!(report.state, State::Waiting | State::Contended | State::Blocked);
+        if self.last == Some(report.state) && !waits && !moved {
+            return;
+        }
+        self.last = Some(report.state);
+        self.server = server.or(self.server.take());
+        let server = self.server.clone();
+        let _ = store.note_report(|report| {
+            report.stands(&status, pause, now);
+            report.server = server.or(report.server.take());
+        });
+    }
+
+    fn is_stuck(&self) -> bool {
+        matches!(self.last, Some(State::Waiting | State::Contended | State::Blocked))
+    }
+}
+
+/// The file whose lock says that somebody works on a store for this purpose.
+#[must_use]
+pub fn lock_file(store: &Path, purpose: &str) -> PathBuf {
+    let mut path = store.as_os_str().to_owned();
+    path.push(format!(".{purpose}.lock"));
+    path.into()
+}
+
+/// Whether a process synchronises this store now. Its lock goes with it, however it ends.
+#[must_use]
+pub fn is_running(store: &Path) -> bool {
+    [SYNC, WATCH].iter().any(|purpose| {
+        let Ok(file) = File::open(lock_file(store, purpose)) else { return false };
+        // Given back at once; whoever takes the place asks again before it gives up.
+        let taken = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+        taken == Err(rustix::io::Errno::WOULDBLOCK)
+    })
+}
+
+fn after(now: Timestamp, millis: u64) -> Option<Timestamp> {
+    Timestamp::from_millis(now.millis().checked_add(i64::try_from(millis).ok()?)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis).unwrap()
+    }
+
+    fn reason(code: &str) -> Reason {
+        Reason { code: code.into(), text: code.into() }
+    }
+
+    #[test]
+    fn since_counts_from_when_it_began_for_this_reason() {
+        let mut report = Report::default();
+        assert_eq!((report.state, report.since), (State::Never, None));
+        let waiting = |code| Status::Waiting { reason: reason(code) };
+        report.stands(&waiting("unreachable"), Some(100), at(1000));
+        report.stands(&waiting("unreachable"), Some(200), at(2000));
+        assert_eq!((report.since, report.next_probe), (Some(at(1000)), Some(at(2200))));
+        report.stands(&waiting("no-answer"), Some(50), at(3000));
+        assert_eq!((report.state, report.since), (State::Waiting, Some(at(3000))));
+        report.stands(&waiting(CONTENDED), None, at(4000));
+        report.stopped(&reason(CONTENDED), at(5000));
+        assert_eq!((report.state, report.contended_since), (State::Contended, Some(at(4000))));
+        report.stopped(&reason("authorization"), at(6000));
+        assert_eq!((report.state, report.contended_since), (State::Blocked, None));
+        report.stands(&Status::Idle, None, at(7000));
+        assert_eq!((report.state, report.reason.as_ref(), report.next_probe), (State::Idle, None, None));
+    }
+
+    #[test]
+    fn only_a_held_lock_means_that_somebody_is_at_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store.db");
+        assert!(!is_running(&store));
+        for purpose in [SYNC, WATCH] {
+            let file = File::create(lock_file(&store, purpose)).unwrap();
+            assert!(!is_running(&store));
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+            assert!(is_running(&store));
+            drop(file);
+            assert!(!is_running(&store));
+        }
+    }
+}
