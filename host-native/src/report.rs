@@ -147,16 +147,23 @@ impl Report {
     }
 }
 
-/// Writes the machine's state into the store when it changes: not for each batch.
-#[derive(Debug, Default)]
+/// Writes one machine's state into the store when it changes: not for each batch.
+#[derive(Debug)]
 pub struct Reporter {
-    last: Option<State>,
+    last: State,
     server: Option<Server>,
 }
 
 impl Reporter {
-    /// Looks at what the machine wants done. A try is no change: what was waiting or blocked is so until something was
-    /// read or published. A report that cannot be written stops nothing.
+    /// Goes on from what whoever was here last left behind.
+    #[must_use]
+    pub fn new(store: &Store) -> Self {
+        let Report { state, server, .. } = store.report().ok().flatten().unwrap_or_default();
+        Self { last: state, server }
+    }
+
+    /// Looks at what the machine wants done. A try is no change: what was idle, waiting or blocked is so until something is
+    /// sent, read or published. A report that cannot be written stops nothing.
     pub fn note(
         &mut self,
         store: &Store,
@@ -164,20 +171,23 @@ impl Reporter {
         outputs: &[Output],
         server: impl FnOnce() -> Option<Server>,
     ) {
+        let last = self.last;
         let mut status = None;
-        let mut achieved = false;
         for output in outputs {
-            match output {
-                Output::Report(Status::Working) if self.is_stuck() => {}
-                Output::Report(found) => status = Some(found.clone()),
-                Output::Persist(persist) => {
-                    achieved |= !persist.messages.is_empty() || !persist.confirmed.is_empty();
+            let begun = match output {
+                Output::Report(Status::Working) => last == State::Never,
+                Output::Report(found) => {
+                    status = Some(found.clone());
+                    false
                 }
-                _ => {}
+                // Reading may work where appending does not.
+                Output::Send(_) => matches!(last, State::Never | State::Idle),
+                Output::Persist(persist) => !persist.messages.is_empty() || !persist.confirmed.is_empty(),
+                _ => false,
+            };
+            if begun && last != State::Working {
+                status = status.or(Some(Status::Working));
             }
-        }
-        if achieved && self.is_stuck() {
-            status = status.or(Some(Status::Working));
         }
         let Some(status) = status else { return };
         let mut report = Report::default();
@@ -190,20 +200,16 @@ impl Reporter {
         let server = server();
         let moved = server.is_some() && server != self.server;
         let waits = matches!(report.state, State::Waiting | State::Contended | State::Blocked);
-        if self.last == Some(report.state) && !waits && !moved {
+        if last == report.state && !waits && !moved {
             return;
         }
-        self.last = Some(report.state);
+        self.last = report.state;
         self.server = server.or(self.server.take());
         let server = self.server.clone();
         let _ = store.note_report(|report| {
             report.stands(&status, pause, now);
             report.server = server.or(report.server.take());
         });
-    }
-
-    fn is_stuck(&self) -> bool {
-        matches!(self.last, Some(State::Waiting | State::Contended | State::Blocked))
     }
 }
 

@@ -272,11 +272,10 @@ impl Watch<'_> {
 
     /// Takes in how the machine stands. A try is no news.
     fn stands(&self, status: &Status) {
-        let mut report = self.report.borrow_mut();
-        let stuck = matches!(report.state, State::Waiting | State::Contended | State::Blocked);
-        if stuck && *status == Status::Working {
+        if *status == Status::Working {
             return;
         }
+        let mut report = self.report.borrow_mut();
         report.stands(status, None, self.host.ambient().now());
         let stuck = matches!(report.state, State::Waiting | State::Contended | State::Blocked);
         drop(report);
@@ -309,15 +308,15 @@ impl Watch<'_> {
         }
         *self.said.borrow_mut() = Some(state);
         let store = self.host.store();
-        let server = store.report().ok().flatten().and_then(|report| report.server);
+        let stored = store.report().ok().flatten().unwrap_or_default();
         let counts = store.counts().unwrap_or_default();
         let line = Line {
             time: self.host.ambient().now(),
             state: report.state,
-            since: report.since,
+            since: stored.since.filter(|_| stored.state == report.state).or(report.since),
             reason: report.reason.clone(),
-            next_probe: report.next_probe,
-            server,
+            next_probe: stored.next_probe.filter(|_| stored.state == report.state),
+            server: stored.server,
             head: store.progress().map(|progress| progress.head).unwrap_or_default(),
             pending: counts.pending,
             held: counts.held,

@@ -38,7 +38,12 @@ pub(super) fn look(findings: &mut Findings, globals: &Globals) -> Result<Option<
 /// Files of ours in the data folder: the store with its companions, locks, an identity of its own.
 fn folder_files(data: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(data).into_iter().flatten().filter_map(Result::ok);
-    let ours = |name: &str| name.starts_with("store.db") || name == "identity.age" || name.ends_with(".tmp");
+    let ours = |name: &str| {
+        name.starts_with("store.db")
+            || name == "identity.age"
+            || name.ends_with(".creds")
+            || name.ends_with(".tmp")
+    };
     let mut found: Vec<PathBuf> = entries
         .filter(|entry| ours(&entry.file_name().to_string_lossy()))
         .map(|entry| entry.path())

@@ -21,8 +21,8 @@ use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS, SERVER_FLOOR};
 use cim_keys_core::time::Timestamp;
 use std::collections::BTreeSet;
 
-/// Seconds before their end when creds are worth a word.
-const SOON: i64 = 7 * 86_400;
+/// Creds are worth a word in the last part of their life: one of so many.
+const LAST_PART: i64 = 10;
 /// Clocks may differ by so many milliseconds without a word, and by so many before tokens are refused.
 const CLOCK: (i64, i64) = (2_000, 300_000);
 /// Entity and operation of every event.
@@ -87,7 +87,9 @@ fn creds(findings: &mut Findings, host: &Host, target: &Target) {
                 ),
                 0 => findings.ok(CHECK, format!("user {}, without an end", claims.subject)),
                 _ if ends <= now => findings.fail(CHECK, expiry(ends, now), renew.clone()),
-                _ if ends - now < SOON => findings.warn(CHECK, expiry(ends, now), renew.clone()),
+                _ if ends - now < (ends - claims.issued_at) / LAST_PART => {
+                    findings.warn(CHECK, expiry(ends, now), renew.clone())
+                }
                 _ => findings.ok(CHECK, format!("user {}, {}", claims.subject, expiry(ends, now))),
             }
             if let Some(fault) = disowned(host, target) {

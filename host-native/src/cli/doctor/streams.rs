@@ -191,8 +191,15 @@ fn settings(findings: &mut Findings, wanted: &StreamConfig, info: &StreamInfo) {
             continue;
         }
         let check = format!("{stream} {name}");
+        let text = shown(&name, value);
         match differences.iter().find(|difference| difference.setting == name) {
-            None => findings.ok(&check, value.to_string()),
+            None => findings.checks.push(Check {
+                check,
+                state: State::Ok,
+                found: text.clone(),
+                expected: Some(text),
+                advice: None,
+            }),
             Some(difference) => findings.checks.push(Check {
                 check,
                 state: State::Fail,
@@ -203,10 +210,30 @@ fn settings(findings: &mut Findings, wanted: &StreamConfig, info: &StreamInfo) {
         }
     }
     // Whatever the core names and has no member of its own: nothing is left out.
-    let shown =
+    let has =
         |setting: &str| expected.as_object().into_iter().flatten().any(|(name, _)| named(name) == setting);
-    for difference in differences.iter().filter(|difference| !shown(&difference.setting)) {
+    for difference in differences.iter().filter(|difference| !has(&difference.setting)) {
         findings.fail(&format!("{stream} {}", difference.setting), difference.to_string(), advice(""));
+    }
+}
+
+/// A value as the core writes differences: times in seconds.
+fn shown(name: &str, value: &Value) -> String {
+    let is_time = ["max_age", "duplicate_window"].contains(&name);
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => {
+            let parts: Vec<String> = list.iter().map(|part| shown("", part)).collect();
+            match parts.as_slice() {
+                [] => "none".to_owned(),
+                parts => parts.join(if name == "republish" { " -> " } else { "," }),
+            }
+        }
+        value => match value.as_u64() {
+            Some(count) if is_time && count % 1_000_000_000 == 0 => format!("{}s", count / 1_000_000_000),
+            _ => value.to_string(),
+        },
     }
 }
 
