@@ -155,8 +155,9 @@ async fn ask(findings: &mut Findings, args: &Args, host: &Host, target: &Target)
     let events = streams::info(&link, KEYS_EVENTS).await;
     let after = now().millis();
     clock(findings, events.time(), before, after);
+    let archive = streams::info(&link, KEYS_ARCHIVE).await;
     permissions(findings, host, target, &link, events.is_there()).await?;
-    streams::look(findings, host, &link, args.duplicate_window, events).await?;
+    streams::look(findings, host, &link, args.duplicate_window, events, archive).await?;
     streams::synced(findings, &link, args.monitoring.as_deref()).await;
     Ok(())
 }
@@ -225,7 +226,7 @@ async fn permissions(
     ] {
         let subject = link.api(&tail);
         let answer = link.ask(&subject, None, body.into_bytes(), link.answer()).await.map(drop);
-        tried(findings, "may ask", &subject, answer, has_stream, true);
+        tried(findings, "may ask", &subject, answer, true);
     }
     let log = namespace.log();
     let before = link.denials();
@@ -241,17 +242,28 @@ async fn permissions(
         }
         Err(trouble) => Err(trouble),
     };
-    tried(findings, "may hear", &log, listened, true, true);
+    tried(findings, "may hear", &log, listened, true);
+    let mut silent = false;
     for (entity, operation) in EVENTS {
+        if !has_stream {
+            let subject = namespace.subject(entity, operation);
+            findings.skipped(&[&format!("may publish {subject}")], "nobody is there: the stream is missing");
+            continue;
+        }
         let subject = namespace.subject(entity, operation).to_string();
         let wanted = match role {
             Some(PipelineRole::Auditor | PipelineRole::Steward | PipelineRole::Resolver) => false,
             Some(PipelineRole::Browser) => (entity, operation) == ("user", "created"),
             Some(PipelineRole::Host) | None => true,
         };
+        if silent {
+            findings.skipped(&[&format!("may publish {subject}")], "the one before was not answered");
+            continue;
+        }
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Stream", NOWHERE);
         let answer = link.ask(&subject, Some(headers), Vec::new(), link.answer()).await;
+        silent = matches!(answer, Err(Trouble::Timeout | Trouble::Closed));
         let answer = match answer.map(|answer| jetstream::accepted(&answer.payload)) {
             Ok(Err(jetstream::AnswerError::Refused { code: OTHER_STREAM, .. })) => Ok(()),
             Ok(answer) => {
@@ -267,39 +279,62 @@ async fn permissions(
             }
             Err(trouble) => Err(trouble),
         };
-        tried(findings, "may publish", &subject, answer, has_stream, wanted);
+        tried(findings, "may publish", &subject, answer, wanted);
     }
     Ok(())
 }
 
-fn tried(
-    findings: &mut Findings,
-    what: &str,
-    subject: &str,
-    answer: Result<(), Trouble>,
-    has_stream: bool,
-    wanted: bool,
-) {
+fn tried(findings: &mut Findings, what: &str, subject: &str, answer: Result<(), Trouble>, wanted: bool) {
     let check = format!("{what} {subject}");
     let advice = "take creds whose role allows it: cim-keys access renew --role host, then push the account";
     match (answer, wanted) {
         (Ok(()), true) => findings.ok(&check, "tried"),
         (Err(Trouble::Permission { .. }), false) => {
-            findings.ok(&check, "refused, as it must be for this role")
+            findings.ok(&check, "refused, as it must be for this role");
         }
-        (Ok(()), false) => {
-            findings.fail(
-                &check,
-                "permitted, and must not be for this role",
-                "cim-keys push: the server has an old account",
-            );
-        }
+        (Ok(()), false) => findings.fail(
+            &check,
+            "permitted, and must not be for this role",
+            "cim-keys push: the server has an old account",
+        ),
         (Err(Trouble::Permission { .. }), true) => findings.fail(&check, "not permitted", advice),
-        (Err(Trouble::NoResponders), _) if !has_stream => {
-            findings.skipped(&[&check], "nobody is there: the stream is missing");
+        // What is there and what is not is said below, stream by stream.
+        (Err(Trouble::NoResponders), _) => {
+            findings.skipped(&[&check], "nobody answers there: see the streams and their allow_direct");
         }
         (Err(trouble), _) => {
-            findings.fail(&check, trouble.to_string(), "is the stream there, and has it a leader?")
+            findings.fail(&check, trouble.to_string(), "is the stream there, and has it a leader?");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+
+    #[test]
+    fn only_what_the_way_cannot_explain_is_a_difference_of_clocks() {
+        let judged = |server: i64, before, after| {
+            let mut findings = Findings::default();
+            clock(&mut findings, Timestamp::from_millis(server).ok(), before, after);
+            let check = findings.checks.pop().unwrap();
+            (check.state, check.found)
+        };
+        let text = |text: &str| text.to_owned();
+        assert_eq!(
+            judged(1_005, 1_000, 1_010),
+            (State::Ok, text("as the server's, as far as 10 ms can tell"))
+        );
+        assert_eq!(
+            judged(1_500, 1_000, 1_010),
+            (State::Ok, text("this machine is 490 ms behind the server"))
+        );
+        assert_eq!(judged(1_000, 6_000, 6_010).0, State::Warn);
+        assert_eq!(
+            judged(1_000, 401_000, 401_010),
+            (State::Fail, text("this machine is 400000 ms ahead of the server"))
+        );
+        assert_eq!(judged(-1, 0, 10).0, State::Unknown);
     }
 }

@@ -55,13 +55,13 @@ pub(super) async fn look(
     link: &Link,
     duplicate_window: Option<u64>,
     events: Said,
+    archive: Said,
 ) -> Result<(), CliError> {
     let store = host.store();
     let mut wanted = Wanted::new(&store.registry_id().map_err(KeyError::from)?.namespace);
     if let Some(seconds) = duplicate_window {
         wanted = wanted.duplicate_window(seconds.saturating_mul(1_000_000_000));
     }
-    let archive = info(link, KEYS_ARCHIVE).await;
     let events_info = stands(findings, &events);
     if let Some(info) = events_info {
         identity(findings, host, link, info).await?;
