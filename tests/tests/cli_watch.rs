@@ -206,6 +206,12 @@ fn refused_creds_are_read_again_at_most_once_a_second_and_new_ones_are_taken() {
     put(&person, "good.creds");
     until(&person, 0, "it is idle", is_idle);
     assert!(status(&person)["sync"]["creds_expire"].is_i64());
+    // Creds that are written anew are taken though the old ones work.
+    let connections = proxy.accepted();
+    put(&person, "good.creds");
+    wait::until("it connects anew", || (proxy.accepted() > connections).then_some(()));
+    user(&person, "bob");
+    wait::until("bob is published", || (status(&person)["pending"] == 0).then_some(()));
     watch.signal(Signal::INT);
     assert_eq!(watch.end().status, Some(0));
     assert_eq!(status(&person)["pending"], 0);

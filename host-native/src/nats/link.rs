@@ -360,31 +360,34 @@ impl Link {
     }
 
     /// Waits for something that makes an answer impossible. A violation for this subject counts when it is reported after
-    /// the call began; one for the inbox counts for ever.
-    async fn trouble(&self, subject: Option<&str>) -> Trouble {
+    /// this call; one for the inbox counts for ever.
+    fn trouble<'a>(&'a self, subject: Option<&'a str>) -> impl Future<Output = Trouble> + 'a {
         let mut seen = self.seen.clone();
+        // Now, not when it is first waited for: what is asked beside it may be refused before that.
         let before = seen.borrow_and_update().denied.len();
-        loop {
-            {
-                let now = seen.borrow_and_update();
-                if let Some(reason) = &now.authorization {
-                    return Trouble::Authorization { reason: reason.clone() };
+        async move {
+            loop {
+                {
+                    let now = seen.borrow_and_update();
+                    if let Some(reason) = &now.authorization {
+                        return Trouble::Authorization { reason: reason.clone() };
+                    }
+                    if now.closed {
+                        return Trouble::Closed;
+                    }
+                    let ours = |(place, denied): &(usize, &String)| {
+                        *place >= before && Some(denied.as_str()) == subject
+                            || denied.starts_with(&self.inbox_prefix)
+                    };
+                    if let Some((_, denied)) =
+                        now.denied.iter().enumerate().find(ours).filter(|_| subject.is_some())
+                    {
+                        return Trouble::Permission { subject: denied.clone() };
+                    }
                 }
-                if now.closed {
+                if seen.changed().await.is_err() {
                     return Trouble::Closed;
                 }
-                let ours = |(place, denied): &(usize, &String)| {
-                    *place >= before && Some(denied.as_str()) == subject
-                        || denied.starts_with(&self.inbox_prefix)
-                };
-                if let Some((_, denied)) =
-                    now.denied.iter().enumerate().find(ours).filter(|_| subject.is_some())
-                {
-                    return Trouble::Permission { subject: denied.clone() };
-                }
-            }
-            if seen.changed().await.is_err() {
-                return Trouble::Closed;
             }
         }
     }
