@@ -68,6 +68,9 @@ pub struct Report {
     /// When it tries again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_probe: Option<Timestamp>,
+    /// Whether the breaker is open: the server fails too often to be asked more before that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub breaker_open: bool,
     /// Since when other writers have always been first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contended_since: Option<Timestamp>,
@@ -110,17 +113,22 @@ pub struct Archive {
 }
 
 impl Report {
-    /// Takes in what the machine says of itself. `pause` is how long it waits from now, in milliseconds.
-    pub fn stands(&mut self, status: &Status, pause: Option<u64>, now: Timestamp) {
-        let probe = pause.and_then(|pause| after(now, pause));
+    /// Takes in what the machine says of itself.
+    pub fn stands(&mut self, status: &Status, now: Timestamp) {
         match status {
             Status::Working => self.set(State::Working, None, None, now),
             Status::Idle => self.set(State::Idle, None, None, now),
-            Status::Waiting { reason } if reason.code == CONTENDED => {
-                self.set(State::Contended, Some(reason.clone()), probe, now);
+            Status::Contended { millis } => {
+                let text = "other writers were always first".to_owned();
+                self.set(State::Contended, Some(Reason { code: CONTENDED.into(), text }), None, now);
+                let began = i64::try_from(*millis).ok().and_then(|millis| now.millis().checked_sub(millis));
+                self.contended_since = began.and_then(|began| Timestamp::from_millis(began).ok());
             }
-            Status::Waiting { reason } => self.set(State::Waiting, Some(reason.clone()), probe, now),
-            Status::Blocked { reason } => self.set(State::Blocked, Some(reason.clone()), probe, now),
+            Status::Waiting { reason, open, millis } => {
+                self.set(State::Waiting, Some(reason.clone()), after(now, *millis), now);
+                self.breaker_open = *open;
+            }
+            Status::Blocked { reason } => self.set(State::Blocked, Some(reason.clone()), None, now),
         }
     }
 
@@ -143,6 +151,7 @@ impl Report {
             State::Contended => self.contended_since.or(Some(now)),
             State::Never | State::Working | State::Idle | State::Waiting | State::Blocked => None,
         };
+        self.breaker_open = false;
         (self.state, self.reason, self.next_probe) = (state, reason, next_probe);
     }
 }
@@ -190,13 +199,8 @@ impl Reporter {
             }
         }
         let Some(status) = status else { return };
-        let mut report = Report::default();
-        let pause = outputs.iter().find_map(|output| match output {
-            Output::Wait { millis } => Some(*millis),
-            _ => None,
-        });
-        let now = ambient.now();
-        report.stands(&status, pause, now);
+        let (mut report, now) = (Report::default(), ambient.now());
+        report.stands(&status, now);
         let server = server();
         let moved = server.is_some() && server != self.server;
         let waits = matches!(report.state, State::Waiting | State::Contended | State::Blocked);
@@ -206,8 +210,13 @@ impl Reporter {
         self.last = report.state;
         self.server = server.or(self.server.take());
         let server = self.server.clone();
+        let pause = outputs.iter().find_map(|output| match output {
+            Output::Wait { millis } => after(now, *millis),
+            _ => None,
+        });
         let _ = store.note_report(|report| {
-            report.stands(&status, pause, now);
+            report.stands(&status, now);
+            report.next_probe = report.next_probe.or(pause.filter(|_| report.state == State::Blocked));
             report.server = server.or(report.server.take());
         });
     }
@@ -252,18 +261,20 @@ mod tests {
     fn since_counts_from_when_it_began_for_this_reason() {
         let mut report = Report::default();
         assert_eq!((report.state, report.since), (State::Never, None));
-        let waiting = |code| Status::Waiting { reason: reason(code) };
-        report.stands(&waiting("unreachable"), Some(100), at(1000));
-        report.stands(&waiting("unreachable"), Some(200), at(2000));
+        let waiting = |code, millis| Status::Waiting { reason: reason(code), open: millis > 100, millis };
+        report.stands(&waiting("unreachable", 100), at(1000));
+        assert!(!report.breaker_open);
+        report.stands(&waiting("unreachable", 200), at(2000));
         assert_eq!((report.since, report.next_probe), (Some(at(1000)), Some(at(2200))));
-        report.stands(&waiting("no-answer"), Some(50), at(3000));
+        assert!(report.breaker_open);
+        report.stands(&waiting("no-answer", 50), at(3000));
         assert_eq!((report.state, report.since), (State::Waiting, Some(at(3000))));
-        report.stands(&waiting(CONTENDED), None, at(4000));
-        report.stopped(&reason(CONTENDED), at(5000));
+        report.stands(&Status::Contended { millis: 2500 }, at(6500));
+        report.stopped(&reason(CONTENDED), at(7000));
         assert_eq!((report.state, report.contended_since), (State::Contended, Some(at(4000))));
-        report.stopped(&reason("authorization"), at(6000));
+        report.stopped(&reason("authorization"), at(8000));
         assert_eq!((report.state, report.contended_since), (State::Blocked, None));
-        report.stands(&Status::Idle, None, at(7000));
+        report.stands(&Status::Idle, at(9000));
         assert_eq!((report.state, report.reason.as_ref(), report.next_probe), (State::Idle, None, None));
     }
 

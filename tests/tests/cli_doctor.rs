@@ -113,7 +113,7 @@ fn a_store_that_was_changed_behind_its_back_is_found_out() {
         .query_row("SELECT command_id FROM journal ORDER BY position DESC LIMIT 1", [], |row| row.get(0))
         .unwrap();
     let id = uuid::Uuid::from_slice(&id).unwrap().to_string();
-    let place = "position = (SELECT max(position) FROM journal)";
+    let place = "id / 1024 = (SELECT max(position) FROM journal)";
     for change in [
         "UPDATE envelopes SET payload = CAST(replace(CAST(payload AS TEXT), 'account', 'accoumt') AS BLOB) WHERE",
         "UPDATE envelopes SET headers = replace(headers, 'cim-keys', 'cim-kegs') WHERE",
@@ -129,7 +129,7 @@ fn a_store_that_was_changed_behind_its_back_is_found_out() {
     connection
         .execute_batch(
             "PRAGMA writable_schema = ON;
-             UPDATE sqlite_master SET sql = 'CREATE INDEX overlay_keys ON overlay (name)' WHERE name = 'overlay_keys';
+             UPDATE sqlite_master SET sql = 'CREATE INDEX entities_keys ON entities (name) WHERE newest = 1' WHERE name = 'entities_keys';
              PRAGMA writable_schema = RESET;",
         )
         .unwrap();

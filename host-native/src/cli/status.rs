@@ -242,6 +242,7 @@ impl Syncing {
         let since = |at: Timestamp| format!("{at} ({} ago)", span(now.seconds() - at.seconds()));
         let mut parts = vec![report.state.as_str().to_owned()];
         parts.extend(report.since.map(|at| format!("since {}", since(at))));
+        parts.extend(report.breaker_open.then(|| "the server fails too often".to_owned()));
         let next = report.next_probe.filter(|_| self.running);
         parts.extend(next.map(|at| match at.seconds() - now.seconds() {
             soon if soon > 0 => format!("tries again in {}", span(soon)),

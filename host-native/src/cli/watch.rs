@@ -199,7 +199,7 @@ impl Watch<'_> {
 
     /// Where the log cannot be heard, the stream is asked from time to time.
     async fn listen(&self, link: &Link, log: &str) -> Option<watch::Receiver<u64>> {
-        link.listen(log).await.ok()
+        link.count(log).await.ok()
     }
 
     /// Waits until there is something to do, at most for `long`; what ends the connection is returned.
@@ -276,7 +276,7 @@ impl Watch<'_> {
             return;
         }
         let mut report = self.report.borrow_mut();
-        report.stands(status, None, self.host.ambient().now());
+        report.stands(status, self.host.ambient().now());
         let stuck = matches!(report.state, State::Waiting | State::Contended | State::Blocked);
         drop(report);
         if stuck {

@@ -317,7 +317,7 @@ impl Link {
     ///
     /// # Errors
     /// See [`Trouble`].
-    pub async fn listen(&self, subject: &str) -> Result<watch::Receiver<u64>, Trouble> {
+    pub async fn count(&self, subject: &str) -> Result<watch::Receiver<u64>, Trouble> {
         use futures::StreamExt;
         let mut messages = tokio::select! {
             biased;
@@ -325,13 +325,9 @@ impl Link {
             trouble = self.trouble(Some(subject)) => return Err(trouble),
         };
         let (tell, heard) = watch::channel(0);
-        let runtime = self.runtime.as_ref().ok_or(Trouble::Closed)?;
-        runtime.spawn(async move {
-            while messages.next().await.is_some() {
+        self.spawn(async move {
+            while messages.next().await.is_some() && !tell.is_closed() {
                 tell.send_modify(|count| *count += 1);
-                if tell.is_closed() {
-                    break;
-                }
             }
         });
         Ok(heard)

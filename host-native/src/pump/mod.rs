@@ -9,6 +9,7 @@ use crate::error::KeyError;
 use crate::host::Host;
 use crate::nats::link::{Link, LinkError};
 use crate::nats::target::Target;
+use crate::report::Reporter;
 use cim_keys_core::journal::Hold;
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::StreamConfig;
@@ -200,18 +201,27 @@ impl<'a> Pump<'a> {
         if let Some(config) = &self.expected {
             machine = machine.expecting(config.clone());
         }
+        let mut reporter = Reporter::new(store);
         let mut inputs = VecDeque::from([Input::Tick]);
         let mut status = Status::Working;
         let mut why = None;
         let mut since = Instant::now();
         loop {
             while let Some(input) = inputs.pop_front() {
-                for output in machine.handle(input, self.host.ambient().moment().map_err(KeyError::from)?) {
+                let mut outputs =
+                    machine.handle(input, self.host.ambient().moment().map_err(KeyError::from)?);
+                for output in &mut outputs {
+                    if let Output::Report(status) = output {
+                        *status = self.explained(status);
+                    }
+                }
+                let server = || self.link().map(|link| link.server(&self.target));
+                reporter.note(store, self.host.ambient(), &outputs, server);
+                for output in outputs {
                     match &output {
                         Output::Report(new) => {
-                            let new = self.explained(new);
-                            report(&new);
-                            status = new;
+                            report(new);
+                            status = new.clone();
                             if let Some(end) = ends(mode, &status) {
                                 return Ok(end);
                             }

@@ -230,7 +230,7 @@ async fn permissions(
     }
     let log = namespace.log();
     let before = link.denials();
-    let listened = match link.listen(&log).await {
+    let listened = match link.count(&log).await {
         // Behind it on the same connection: when it is answered, a refusal has come.
         Ok(_heard) => {
             let barrier = link.api(&format!("STREAM.INFO.{KEYS_EVENTS}"));
