@@ -161,6 +161,15 @@ impl Report {
 pub struct Reporter {
     last: State,
     server: Option<Server>,
+    due: Option<Due>,
+}
+
+/// What is to be written.
+#[derive(Debug)]
+struct Due {
+    status: Status,
+    at: Timestamp,
+    next_probe: Option<Timestamp>,
 }
 
 impl Reporter {
@@ -168,18 +177,12 @@ impl Reporter {
     #[must_use]
     pub fn new(store: &Store) -> Self {
         let Report { state, server, .. } = store.report().ok().flatten().unwrap_or_default();
-        Self { last: state, server }
+        Self { last: state, server, due: None }
     }
 
-    /// Looks at what the machine wants done. A try is no change: what was idle, waiting or blocked is so until something is
-    /// sent, read or published. A report that cannot be written stops nothing.
-    pub fn note(
-        &mut self,
-        store: &Store,
-        ambient: &Ambient,
-        outputs: &[Output],
-        server: impl FnOnce() -> Option<Server>,
-    ) {
+    /// Looks at what the machine wants done; [`leave`](Self::leave) writes what is new. A try is no change: what was idle,
+    /// waiting or blocked is so until something is sent, read or published.
+    pub fn note(&mut self, ambient: &Ambient, outputs: &[Output], server: impl FnOnce() -> Option<Server>) {
         let last = self.last;
         let mut status = None;
         for output in outputs {
@@ -199,8 +202,8 @@ impl Reporter {
             }
         }
         let Some(status) = status else { return };
-        let (mut report, now) = (Report::default(), ambient.now());
-        report.stands(&status, now);
+        let (mut report, at) = (Report::default(), ambient.now());
+        report.stands(&status, at);
         let server = server();
         let moved = server.is_some() && server != self.server;
         let waits = matches!(report.state, State::Waiting | State::Contended | State::Blocked);
@@ -209,14 +212,20 @@ impl Reporter {
         }
         self.last = report.state;
         self.server = server.or(self.server.take());
-        let server = self.server.clone();
         let pause = outputs.iter().find_map(|output| match output {
-            Output::Wait { millis } => after(now, *millis),
+            Output::Wait { millis } => after(at, *millis),
             _ => None,
         });
+        self.due = Some(Due { status, at, next_probe: pause.filter(|_| report.state == State::Blocked) });
+    }
+
+    /// Writes what is new, once what was to be sent is on its way. A report that cannot be written stops nothing.
+    pub fn leave(&mut self, store: &Store) {
+        let Some(Due { status, at, next_probe }) = self.due.take() else { return };
+        let server = self.server.clone();
         let _ = store.note_report(|report| {
-            report.stands(&status, now);
-            report.next_probe = report.next_probe.or(pause.filter(|_| report.state == State::Blocked));
+            report.stands(&status, at);
+            report.next_probe = report.next_probe.or(next_probe);
             report.server = server.or(report.server.take());
         });
     }

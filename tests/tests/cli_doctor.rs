@@ -271,6 +271,11 @@ fn each_setting_that_differs_is_named_with_what_it_must_be() {
             assert_eq!((&check["found"], &check["expected"]), (&found.into(), &expected.into()), "{check}");
             assert!(!check["advice"].as_str().unwrap().is_empty());
         }
+        if settings == ["max_age"] {
+            let text = person.run(&["doctor", "--server", &url]).stdout;
+            let line = text.lines().find(|line| line.contains("KEYS_EVENTS max_age")).unwrap();
+            assert!(line.starts_with("FAIL ") && line.ends_with("86400s, must be 7776000s"), "{line}");
+        }
         assert_eq!(ask("DELETE", "KEYS_EVENTS", "")["success"], true);
     }
     // The same for the archive; one that is older than its stream holds another history.

@@ -174,11 +174,13 @@ impl<'a> Pump<'a> {
         tokio::pin!(stop);
         let mut reloads = 0;
         loop {
+            let mut reporter = Reporter::new(self.host.store());
             let end = tokio::select! {
                 biased;
                 () = &mut stop => Ok(End::Stopped),
-                end = self.run(mode, &mut report) => end,
+                end = self.run(mode, &mut report, &mut reporter) => end,
             };
+            reporter.leave(self.host.store());
             // What was on its way is not waited for any more: the stream tells what came of it.
             self.work.ground();
             match end? {
@@ -195,13 +197,17 @@ impl<'a> Pump<'a> {
         }
     }
 
-    async fn run(&mut self, mode: &Mode, report: &mut impl FnMut(&Status)) -> Result<End, PumpError> {
+    async fn run(
+        &mut self,
+        mode: &Mode,
+        report: &mut impl FnMut(&Status),
+        reporter: &mut Reporter,
+    ) -> Result<End, PumpError> {
         let store = self.host.store();
         let mut machine = Machine::new(store.registry_id()?.clone(), store.progress()?);
         if let Some(config) = &self.expected {
             machine = machine.expecting(config.clone());
         }
-        let mut reporter = Reporter::new(store);
         let mut inputs = VecDeque::from([Input::Tick]);
         let mut status = Status::Working;
         let mut why = None;
@@ -216,7 +222,7 @@ impl<'a> Pump<'a> {
                     }
                 }
                 let server = || self.link().map(|link| link.server(&self.target));
-                reporter.note(store, self.host.ambient(), &outputs, server);
+                reporter.note(self.host.ambient(), &outputs, server);
                 for output in outputs {
                     match &output {
                         Output::Report(new) => {
@@ -249,6 +255,7 @@ impl<'a> Pump<'a> {
                     inputs.extend(self.perform(output)?);
                 }
             }
+            reporter.leave(store);
             inputs.extend(self.next(mode, &status).await?);
         }
     }
