@@ -310,3 +310,52 @@ pub(super) fn span(seconds: i64) -> String {
         _ => format!("{} days", seconds / 86_400),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cim_keys_core::rules::Reason;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis).unwrap()
+    }
+
+    #[test]
+    fn what_a_run_left_behind_is_said_in_words() {
+        let text = |running, report: Report| Syncing { running, report }.text(at(100_000_000), "").join("\n");
+        assert_eq!(text(false, Report::default()), "sync       never ran, cim-keys sync");
+        let reason = |code: &str| Reason { code: code.into(), text: "because".into() };
+        let waiting = Report {
+            state: State::Waiting,
+            since: Some(at(99_940_000)),
+            reason: Some(reason("unreachable")),
+            next_probe: Some(at(100_007_000)),
+            breaker_open: true,
+            ..Report::default()
+        };
+        let shown = text(true, waiting.clone());
+        assert!(shown.contains("(60 s ago), the server fails too often, tries again in 7 s\n"), "{shown}");
+        assert!(shown.ends_with("unreachable: because"), "{shown}");
+        assert!(text(false, waiting).contains("NOT RUNNING: nothing tries again by itself"));
+        let contended = Report {
+            state: State::Contended,
+            contended_since: Some(at(99_990_000)),
+            creds_expire: Some(99_000),
+            archive: Some(Archive {
+                created: None,
+                last: None,
+                error: Some(reason("stream-missing")),
+                seen: at(99_000_000),
+            }),
+            ..Report::default()
+        };
+        let shown = text(true, contended);
+        for line in [
+            "contended  since 1970-01-02T03:46:30.000Z (10 s ago)",
+            "creds      EXPIRED at 1970-01-02T03:30:00.000Z: cim-keys access renew --role host",
+            "archive    WARNING: because",
+        ] {
+            assert!(shown.lines().any(|found| found == line), "{line}: {shown}");
+        }
+    }
+}
