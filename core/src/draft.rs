@@ -64,7 +64,7 @@ pub fn draft_hash<'a>(events: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> 
 /// SHA-256 over whole messages, signatures and headers included, each piece preceded by its length. Where it is kept,
 /// messages that were verified need not be verified again to know that they are still the same.
 #[must_use]
-pub(crate) fn messages_hash(messages: &[Envelope]) -> Digest {
+pub fn messages_hash(messages: &[Envelope]) -> Digest {
     Digest::of_all(messages.iter().flat_map(|message| {
         let headers = message.headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
         // An empty piece ends the headers: no name is empty.

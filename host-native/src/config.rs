@@ -67,6 +67,9 @@ pub fn text(store: &Store, options: &Options) -> Result<String, ConfigError> {
     if let Some(monitoring) = &options.monitoring {
         line(format!("http: {}", address(monitoring)?));
     }
+    // A client says who it is in one line, its token within: as long as the longest that an event can carry. The server's
+    // own limit of 4 KB turns users with about a hundred subjects away.
+    line("max_control_line: 1MB".to_owned());
     if let Some(ports) = &options.ports {
         line(format!("ports_file_dir: {}", quoted_path(ports)?));
     }

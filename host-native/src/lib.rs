@@ -8,6 +8,7 @@ pub mod vault;
 
 // What is kept, and who signs.
 pub mod keyring;
+pub mod report;
 pub mod store;
 
 // The operations.

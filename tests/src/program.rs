@@ -2,8 +2,10 @@
 
 use crate::tools::workspace_root;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -86,6 +88,48 @@ impl Person {
         said(self.command(words).output().expect("the program runs"))
     }
 
+    /// Starts it with stdout in the file `NAME.out` of their home and stderr in `NAME.err`, to be looked at while it runs.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_into(&self, name: &str, words: &[&str]) -> Running {
+        let file = |end: &str| File::create(self.home().join(format!("{name}.{end}"))).expect("a file");
+        let mut command = self.command(words);
+        let child = command.stdout(file("out")).stderr(file("err")).spawn();
+        Running(Some(child.expect("the program starts")))
+    }
+
+    /// Starts it with stderr on a terminal; gives what it draws there.
+    ///
+    /// # Panics
+    /// When there is no terminal, or it cannot be started.
+    pub fn start_on_terminal(&self, words: &[&str]) -> (Running, File) {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("a terminal to be used");
+        let name = ptsname(&ours, Vec::new()).expect("its name").into_string().expect("text");
+        let theirs = File::options().read(true).write(true).open(name).expect("its other side");
+        let mut command = self.command(words);
+        let child = command.stdout(Stdio::piped()).stderr(theirs).spawn();
+        (Running(Some(child.expect("the program starts"))), File::from(ours))
+    }
+
+    /// What the file of this name in their home has.
+    pub fn reads(&self, name: &str) -> String {
+        std::fs::read(self.home().join(name))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Another one with a copy of everything in their home: the same registry on another host.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn twin(&self) -> Person {
+        let twin = Person::new();
+        copy(self.home(), twin.home()).expect("a copy of the home");
+        twin
+    }
+
     /// Starts it, its output to be read.
     ///
     /// # Panics
@@ -95,6 +139,20 @@ impl Person {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         Running(Some(child.expect("the program starts")))
     }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let (entry, to) = (entry?, to.to_owned());
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir_all(&to)?;
+            copy(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), &to)?;
+        }
+    }
+    Ok(())
 }
 
 /// A run that goes on. Dropping it ends it in order, so that it ends what it has started.

@@ -111,6 +111,14 @@ impl NatsServer {
             .unwrap_or_default()
     }
 
+    /// Where monitoring listens.
+    ///
+    /// # Panics
+    /// When the server never got ready.
+    pub fn monitoring(&self) -> SocketAddr {
+        self.monitoring.expect("the server got ready once")
+    }
+
     /// The body that the monitoring port serves for a path such as `/varz`.
     ///
     /// # Panics

@@ -194,6 +194,45 @@ fn a_bundle_is_published_once_though_taken_in_twice_and_on_two_hosts() {
 }
 
 #[test]
+fn exports_that_overlap_are_published_once_whichever_comes_first() {
+    let one = Person::new();
+    ok(one.run(&["init", "--name", "Example"]));
+    ok(one.run(&["account", "create", "APP"]));
+    let (two, three) = (one.twin(), one.twin());
+    for name in ["first", "second"] {
+        ok(one.run(&["user", "create", name, "--account", "APP"]));
+        let file = format!("{name}.bundle");
+        ok(one.run(&["bundle", "export", "--out", &file]));
+        for other in [&two, &three] {
+            std::fs::copy(one.home().join(&file), other.home().join(&file)).unwrap();
+        }
+    }
+    let take = |person: &Person, file: &str| {
+        let taken = ok(person.run(&["bundle", "import", file, "--output", "json"])).json();
+        (taken["imported"].as_u64().unwrap(), taken["known"].as_u64().unwrap())
+    };
+    // The registry and its account, then a user a file: the second file has all of it.
+    assert_eq!((take(&two, "first.bundle"), take(&two, "second.bundle")), ((1, 2), (1, 3)));
+    assert_eq!((take(&three, "second.bundle"), take(&three, "first.bundle")), ((2, 2), (0, 3)));
+    let server = NatsServer::plain();
+    let url = server.url();
+    let sync = ["sync", "--server", &url, "--output", "json"];
+    let first = two.run(&sync).json()["published"].as_u64().unwrap();
+    for person in [&one, &three, &two] {
+        // It was published by somebody else: known as its own all the same.
+        let synced = person.run(&sync).json();
+        assert_eq!(
+            (&synced["pending"], &synced["held"], &synced["head"]),
+            (&0.into(), &0.into(), &first.into()),
+            "{synced}"
+        );
+        // What comes once more, when it is on the stream long since, changes nothing.
+        assert_eq!((take(person, "second.bundle"), take(person, "first.bundle")), ((0, 4), (0, 3)));
+        assert_eq!(person.run(&sync).json()["head"], first);
+    }
+}
+
+#[test]
 fn bundles_are_refused_where_they_do_not_belong() {
     let (one, two, stranger, nobody) = (Person::new(), Person::new(), Person::new(), Person::new());
     let made = Made::new(one.home());

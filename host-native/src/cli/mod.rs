@@ -4,10 +4,12 @@
 
 mod access;
 mod account;
+mod anomalies;
 mod bundle;
 mod config;
 #[cfg(feature = "nats")]
 mod connection;
+mod doctor;
 mod entities;
 pub mod exit;
 #[cfg(feature = "nats")]
@@ -22,6 +24,8 @@ mod log;
 pub mod output;
 pub mod parse;
 #[cfg(feature = "nats")]
+mod progress;
+#[cfg(feature = "nats")]
 mod push;
 mod resolve;
 mod rights;
@@ -34,6 +38,8 @@ mod sync;
 #[cfg(feature = "nats")]
 mod up;
 mod user;
+#[cfg(feature = "nats")]
+mod watch;
 
 use clap::{Parser, Subcommand};
 use exit::CliError;
@@ -77,6 +83,10 @@ enum Verb {
     Log(log::Args),
     /// How this registry stands: pending, held, not enforced
     Status(status::Args),
+    /// Look at store, keys, creds, server and streams one by one, and say what to do
+    Doctor(doctor::Args),
+    /// Messages on the stream that change nothing: those that were admitted are in `log`
+    Anomalies(anomalies::Args),
     /// Commands as a file: from a machine without a network to one that has one
     #[command(subcommand)]
     Bundle(bundle::Verb),
@@ -109,6 +119,8 @@ impl Verb {
             Self::Show(args) => show::run(args, globals),
             Self::Log(args) => log::run(args, globals),
             Self::Status(args) => status::run(args, globals),
+            Self::Doctor(args) => doctor::run(args, globals),
+            Self::Anomalies(args) => anomalies::run(args, globals),
             Self::Bundle(verb) => bundle::run(verb, globals),
             Self::Held(verb) => held::run(verb, globals),
             Self::Config(verb) => config::run(verb, globals),

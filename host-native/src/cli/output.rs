@@ -12,6 +12,8 @@ pub enum Format {
     Text,
     /// One JSON object on one line.
     Json,
+    /// The same; lists, and what comes bit by bit, as one object a line.
+    Jsonl,
 }
 
 /// Writes in one format.
@@ -30,7 +32,13 @@ impl Output {
     /// Whether data is JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
-        self.format == Format::Json
+        matches!(self.format, Format::Json | Format::Jsonl)
+    }
+
+    /// Whether lists are written one object a line.
+    #[must_use]
+    pub fn is_lines(&self) -> bool {
+        self.format == Format::Jsonl
     }
 
     /// Writes data to stdout: as JSON, or as the text that `text` makes of it.
@@ -39,7 +47,9 @@ impl Output {
     /// stdout cannot be written. A reader that has gone away is no error.
     pub fn data<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
         let mut line = match self.format {
-            Format::Json => serde_json::to_string(value).map_err(|error| CliError::unexpected(&error))?,
+            Format::Json | Format::Jsonl => {
+                serde_json::to_string(value).map_err(|error| CliError::unexpected(&error))?
+            }
             Format::Text => text(value),
         };
         if !line.ends_with('\n') && !line.is_empty() {
@@ -50,6 +60,22 @@ impl Output {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::unexpected(&error)),
             _ => Ok(()),
         }
+    }
+
+    /// Writes a list to stdout: one object a line where lines are wanted, else as [`data`](Self::data) does.
+    ///
+    /// # Errors
+    /// See [`data`](Self::data).
+    pub fn list<T: Serialize, L: Serialize>(
+        &self,
+        whole: &T,
+        lines: &[L],
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), CliError> {
+        if self.is_lines() {
+            return lines.iter().try_for_each(|line| self.data(line, |_| String::new()));
+        }
+        self.data(whole, text)
     }
 
     /// Says something on stderr.
@@ -103,6 +129,17 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
         cells.join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+/// Text of others as it is, with every character written out that a terminal would not show as one: what moves its
+/// cursor, turns the direction of writing or takes no room.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let shown = |c: char| match c {
+        '"' | '\'' => vec![c],
+        c => c.escape_debug().collect(),
+    };
+    text.chars().flat_map(shown).collect()
 }
 
 /// Text of others without what would move a terminal's cursor.

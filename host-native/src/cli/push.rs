@@ -5,7 +5,7 @@ use super::exit::{CliError, Exit};
 use super::exit_nats::stuck;
 use super::globals::Globals;
 use super::output::{printable, table};
-use super::sync::{self, Plan};
+use super::sync;
 use crate::host::Host;
 use crate::nats::link::Link;
 use crate::nats::role;
@@ -77,8 +77,7 @@ async fn push(host: &Host, servers: &Target, mode: Mode, globals: &Globals) -> R
 /// Only what is confirmed is pushed.
 async fn catch_up(host: &Host, servers: &Target, mode: Mode, globals: &Globals) -> Result<(), CliError> {
     let target = of_role(host, servers, PipelineRole::Host, globals)?;
-    let plan = Plan { target, timeout: CONFIRM, duplicate_window: None };
-    let outcome = match sync::once(host, plan, globals).await {
+    let outcome = match sync::once(host, target, CONFIRM, None, globals).await {
         Ok((_, End::Drained)) => return Ok(()),
         Ok((_, End::Blocked(reason) | End::Patience(reason))) => stuck(&reason),
         Ok((_, End::Stopped)) => return Err(CliError::new(Exit::Interrupted, "interrupted", "interrupted")),

@@ -6,9 +6,11 @@ use super::globals::Globals;
 use super::output::printable;
 use crate::ambient::Ambient;
 use crate::error::KeyError;
+use crate::report::{self, Archive, Report, State};
 use crate::store::{Counts, Store};
 use cim_keys_core::admission::Anomaly;
 use cim_keys_core::nkey::PublicKey;
+use cim_keys_core::stream::KEYS_ARCHIVE;
 use cim_keys_core::time::Timestamp;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -27,16 +29,26 @@ pub(super) struct Standing {
     operator_name: String,
     namespace: String,
     store: PathBuf,
+    /// How synchronising stands, or stood when it ran last.
+    sync: Syncing,
     /// The stream it knows; missing before it met one.
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<String>,
+    /// When that stream was made, as its server writes it: one of the same name that was made anew is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_created: Option<String>,
     /// The last sequence read.
     head: u64,
     #[serde(flatten)]
     counts: Counts,
+    /// Commands of this host that are on the stream.
+    confirmed: u64,
     /// Milliseconds since the oldest pending command was decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_pending_ms: Option<i64>,
+    /// Milliseconds since the oldest held command was decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_held_ms: Option<i64>,
     held_commands: Vec<HeldView>,
     anomaly_list: Vec<Anomaly>,
     accounts_state: Vec<AccountStanding>,
@@ -45,6 +57,15 @@ pub(super) struct Standing {
     #[cfg(feature = "nats")]
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<super::status_server::ServerStanding>,
+}
+
+/// What whoever synchronised last left behind.
+#[derive(Debug, Serialize)]
+struct Syncing {
+    /// Whether a process is at it now: without one nothing is tried again.
+    running: bool,
+    #[serde(flatten)]
+    report: Report,
 }
 
 #[derive(Debug, Serialize)]
@@ -99,18 +120,23 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
         });
     }
     let hand_outs = store.hand_outs().map_err(KeyError::from)?;
+    let age = |since: Option<Timestamp>| since.map(|since| now.millis() - since.millis());
     Ok(Standing {
         operator: registry.operator,
         operator_name: viewer.name_of(registry.operator)?,
         namespace: registry.namespace.to_string(),
         store: store.path().to_owned(),
+        sync: Syncing {
+            running: report::is_running(store.path()),
+            report: store.report().map_err(KeyError::from)?.unwrap_or_default(),
+        },
+        stream_created: progress.stream.as_ref().map(|stream| stream.created.clone()),
         stream: progress.stream.map(|stream| stream.name),
         head: progress.head,
         counts: store.counts().map_err(KeyError::from)?,
-        oldest_pending_ms: store
-            .oldest_pending()
-            .map_err(KeyError::from)?
-            .map(|since| now.millis() - since.millis()),
+        confirmed: store.confirmed().map_err(KeyError::from)?,
+        oldest_pending_ms: age(store.oldest_pending().map_err(KeyError::from)?),
+        oldest_held_ms: age(store.oldest_held().map_err(KeyError::from)?),
         held_commands: store.held().map_err(KeyError::from)?.iter().map(HeldView::from).collect(),
         anomaly_list: store.anomalies().map_err(KeyError::from)?,
         accounts_state: accounts,
@@ -134,14 +160,21 @@ fn waiting_since(store: &Store, account: &cim_keys_core::registry::Entity) -> Re
 fn text(standing: &Standing, now: Timestamp, globals: &Globals) -> String {
     let again = globals.again();
     let counts = &standing.counts;
-    let stream = standing.stream.as_deref().unwrap_or("none met yet");
+    let stream = match (&standing.stream, &standing.stream_created) {
+        (Some(name), Some(created)) => {
+            format!("{}, made {}, read up to {}", printable(name), printable(created), standing.head)
+        }
+        _ => "none met yet".to_owned(),
+    };
     let mut lines = vec![
         format!("operator   {} {}", printable(&standing.operator_name), standing.operator),
         format!("subjects   {}.keys.>", standing.namespace),
         format!("store      {}", standing.store.display()),
-        format!("stream     {stream}, read up to {}", standing.head),
+        format!("stream     {stream}"),
         format!("has        {} accounts, {} users, {} keys", counts.accounts, counts.users, counts.keys),
     ];
+    lines.extend(standing.sync.text(now, &again));
+    lines.push(format!("confirmed  {} commands of this host", standing.confirmed));
     lines.push(match (counts.pending, standing.oldest_pending_ms) {
         (0, _) => "pending    nothing".to_owned(),
         (count, age) => {
@@ -149,6 +182,9 @@ fn text(standing: &Standing, now: Timestamp, globals: &Globals) -> String {
             format!("pending    {count} commands not published{age}: cim-keys{again} sync")
         }
     });
+    if let Some(age) = standing.oldest_held_ms {
+        lines.push(format!("held       {} commands, the oldest for {}", counts.held, span(age / 1000)));
+    }
     for held in &standing.held_commands {
         let about = printable(&held.about);
         lines.push(format!(
@@ -195,16 +231,131 @@ fn text(standing: &Standing, now: Timestamp, globals: &Globals) -> String {
         ));
     }
     #[cfg(feature = "nats")]
-    lines.extend(standing.server.iter().flat_map(super::status_server::text));
+    lines.extend(standing.server.iter().flat_map(|server| super::status_server::text(server, now.seconds())));
     lines.join("\n")
 }
 
+impl Syncing {
+    /// One line says how it stands, more what it knows of the server.
+    fn text(&self, now: Timestamp, again: &str) -> Vec<String> {
+        let report = &self.report;
+        let since = |at: Timestamp| format!("{at} ({} ago)", span(now.seconds() - at.seconds()));
+        let mut parts = vec![report.state.as_str().to_owned()];
+        parts.extend(report.since.map(|at| format!("since {}", since(at))));
+        parts.extend(report.breaker_open.then(|| "the server fails too often".to_owned()));
+        let next = report.next_probe.filter(|_| self.running);
+        parts.extend(next.map(|at| match at.seconds() - now.seconds() {
+            soon if soon > 0 => format!("tries again in {}", span(soon)),
+            _ => "trying again".to_owned(),
+        }));
+        parts.extend(match (self.running, report.state) {
+            (true, _) => None,
+            (false, State::Never) => Some(format!("cim-keys{again} sync")),
+            (false, State::Idle) => Some("not running now".to_owned()),
+            (false, State::Working) => {
+                Some(format!("NOT RUNNING: it ended before it was done, cim-keys{again} sync"))
+            }
+            (false, State::Waiting | State::Contended | State::Blocked) => {
+                Some(format!("NOT RUNNING: nothing tries again by itself, cim-keys{again} sync"))
+            }
+        });
+        let mut lines = vec![format!("sync       {}", parts.join(", "))];
+        if let Some(reason) = &report.reason {
+            lines.push(format!("           {}: {}", printable(&reason.code), printable(&reason.text)));
+        }
+        if let Some(at) = report.contended_since {
+            lines.push(format!("contended  since {}", since(at)));
+        }
+        if let Some(server) = &report.server {
+            lines.push(format!(
+                "last on    {} {} at {}",
+                printable(&server.name),
+                printable(&server.version),
+                printable(&server.url)
+            ));
+        }
+        if let Some(at) = report.creds_expire {
+            lines.push(format!("creds      {}", expiry(at, now.seconds())));
+        }
+        match &report.archive {
+            Some(Archive { created: Some(created), error: None, last, .. }) => {
+                let last = last.map_or_else(String::new, |last| format!(", at {last} when it was seen last"));
+                lines.push(format!("archive    {KEYS_ARCHIVE}, made {}{last}", printable(created)));
+            }
+            Some(Archive { error: Some(error), .. }) => {
+                lines.push(format!("archive    WARNING: {}", printable(&error.text)));
+            }
+            Some(Archive { created: None, error: None, .. }) | None => {}
+        }
+        lines
+    }
+}
+
+/// When creds end, in words.
+pub(super) fn expiry(at: i64, now: i64) -> String {
+    let time = Timestamp::from_millis(at.saturating_mul(1000));
+    let time = time.map_or_else(|_| at.to_string(), |time| time.to_string());
+    match at - now {
+        left if left <= 0 => format!("EXPIRED at {time}: cim-keys access renew --role host"),
+        left => format!("end at {time}, in {}", span(left)),
+    }
+}
+
 /// Seconds in the largest fitting unit.
-fn span(seconds: i64) -> String {
+pub(super) fn span(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{} s", seconds.max(0)),
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cim_keys_core::rules::Reason;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis).unwrap()
+    }
+
+    #[test]
+    fn what_a_run_left_behind_is_said_in_words() {
+        let text = |running, report: Report| Syncing { running, report }.text(at(100_000_000), "").join("\n");
+        assert_eq!(text(false, Report::default()), "sync       never ran, cim-keys sync");
+        let reason = |code: &str| Reason { code: code.into(), text: "because".into() };
+        let waiting = Report {
+            state: State::Waiting,
+            since: Some(at(99_940_000)),
+            reason: Some(reason("unreachable")),
+            next_probe: Some(at(100_007_000)),
+            breaker_open: true,
+            ..Report::default()
+        };
+        let shown = text(true, waiting.clone());
+        assert!(shown.contains("(60 s ago), the server fails too often, tries again in 7 s\n"), "{shown}");
+        assert!(shown.ends_with("unreachable: because"), "{shown}");
+        assert!(text(false, waiting).contains("NOT RUNNING: nothing tries again by itself"));
+        let contended = Report {
+            state: State::Contended,
+            contended_since: Some(at(99_990_000)),
+            creds_expire: Some(99_000),
+            archive: Some(Archive {
+                created: None,
+                last: None,
+                error: Some(reason("stream-missing")),
+                seen: at(99_000_000),
+            }),
+            ..Report::default()
+        };
+        let shown = text(true, contended);
+        for line in [
+            "contended  since 1970-01-02T03:46:30.000Z (10 s ago)",
+            "creds      EXPIRED at 1970-01-02T03:30:00.000Z: cim-keys access renew --role host",
+            "archive    WARNING: because",
+        ] {
+            assert!(shown.lines().any(|found| found == line), "{line}: {shown}");
+        }
     }
 }

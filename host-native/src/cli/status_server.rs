@@ -127,7 +127,7 @@ async fn pushed(host: &Host, target: &Target, now: i64, warnings: &mut Vec<Strin
     }
 }
 
-pub(super) fn text(standing: &ServerStanding) -> Vec<String> {
+pub(super) fn text(standing: &ServerStanding, now: i64) -> Vec<String> {
     let mut lines = vec![format!(
         "server     {} {} at {}",
         printable(&standing.name),
@@ -135,7 +135,7 @@ pub(super) fn text(standing: &ServerStanding) -> Vec<String> {
         standing.url
     )];
     if let Some(at) = standing.creds_expire {
-        lines.push(format!("creds      end at {at} (Unix seconds)"));
+        lines.push(format!("creds      {}", super::status::expiry(at, now)));
     }
     for stream in &standing.streams {
         let state = match (&stream.error, &stream.last) {

@@ -5,6 +5,7 @@ use super::exit::{CliError, Exit};
 use super::exit_nats::stuck;
 use super::globals::Globals;
 use super::output::printable;
+use super::progress::Bar;
 use crate::error::KeyError;
 use crate::host::Host;
 use crate::nats::link::{Link, LinkError};
@@ -12,6 +13,7 @@ use crate::nats::role;
 use crate::nats::streams::{self, StreamsError, Wanted};
 use crate::nats::target::Target;
 use crate::pump::{End, Lock, Pump, Summary};
+use crate::report::{Archive, Server};
 use cim_keys_core::journal::StreamIdentity;
 use cim_keys_core::roles::{API_PREFIX, PipelineRole, SYSTEM_ACCOUNT};
 use cim_keys_core::rules::Reason;
@@ -24,13 +26,16 @@ use uuid::Uuid;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
     /// Seconds that it may be stuck before it gives up; nothing is lost then
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     /// Seconds of the stream's duplicate window, where the stream has another one on purpose
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    duplicate_window: Option<u64>,
+    pub(super) duplicate_window: Option<u64>,
+    /// Stay, and publish and read whatever comes, until Ctrl-C
+    #[arg(long, conflicts_with = "timeout")]
+    watch: bool,
 }
 
 /// What came of it.
@@ -61,20 +66,23 @@ struct HeldCommand {
     reason: Reason,
 }
 
-/// What a run over one connection may need to know.
-pub(super) struct Plan {
-    pub(super) target: Target,
-    pub(super) timeout: Duration,
-    pub(super) duplicate_window: Option<u64>,
+/// A connection with its streams looked after, and what came of that.
+pub(super) struct Session<'a> {
+    pub(super) pump: Pump<'a>,
+    pub(super) server: Server,
+    created: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     let host = globals.host()?;
     let target = args.connection.target(globals, &host)?;
-    let plan =
-        Plan { target, timeout: Duration::from_secs(args.timeout), duplicate_window: args.duplicate_window };
+    if args.watch {
+        return block_on(super::watch::run(&host, args, target, globals))?;
+    }
     let _lock = Lock::take(host.store().path())?;
-    let (synced, end) = block_on(once(&host, plan, globals))??;
+    let (synced, end) =
+        block_on(once(&host, target, Duration::from_secs(args.timeout), args.duplicate_window, globals))??;
     for warning in &synced.warnings {
         globals.output().warn(warning);
     }
@@ -87,8 +95,100 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
 }
 
 /// One run: streams, then everything there is. The caller holds the lock.
-pub(super) async fn once(host: &Host, plan: Plan, globals: &Globals) -> Result<(Synced, End), CliError> {
-    let Plan { target, timeout, duplicate_window } = plan;
+pub(super) async fn once(
+    host: &Host,
+    target: Target,
+    timeout: Duration,
+    duplicate_window: Option<u64>,
+    globals: &Globals,
+) -> Result<(Synced, End), CliError> {
+    let Session { mut pump, server, created, mut warnings } =
+        open(host, target, duplicate_window, globals).await?;
+    let bar = Bar::new(host.store(), globals.output());
+    let end = bar.beside(pump.drain(timeout, interrupted(), |_| {})).await?;
+    let summary = pump.summary().clone();
+    drop(pump);
+    if summary.anomalies > 0 {
+        warnings.push(anomalies(summary.anomalies));
+    }
+    let store = host.store();
+    let counts = store.counts().map_err(KeyError::from)?;
+    let held = store.held().map_err(KeyError::from)?;
+    let held_commands = held.into_iter().map(|held| HeldCommand {
+        command_id: held.command_id,
+        command: held.command.name(),
+        reason: held.reason,
+    });
+    let blocked = match &end {
+        End::Blocked(reason) | End::Patience(reason) => {
+            stopped(host, reason);
+            Some(reason.clone())
+        }
+        End::Drained | End::Stopped => None,
+    };
+    let synced = Synced {
+        server: server.name,
+        server_version: server.version,
+        stream: KEYS_EVENTS,
+        created,
+        pending: counts.pending,
+        held: counts.held,
+        held_commands: held_commands.collect(),
+        summary: Summary { head: store.progress().map_err(KeyError::from)?.head, ..summary },
+        blocked,
+        warnings,
+    };
+    Ok((synced, end))
+}
+
+pub(super) fn anomalies(count: u64) -> String {
+    format!(
+        "{count} messages on the stream are anomalies and change nothing: `cim-keys anomalies` names them"
+    )
+}
+
+/// Leaves behind why nothing goes on. A report that cannot be written is no reason to fail for.
+fn stopped(host: &Host, reason: &Reason) {
+    let now = host.ambient().now();
+    let _ = host.store().note_report(|report| report.stopped(reason, now));
+}
+
+/// Connects and looks after the streams. What prevents it is left behind for `status`.
+pub(super) async fn open<'a>(
+    host: &'a Host,
+    target: Target,
+    duplicate_window: Option<u64>,
+    globals: &Globals,
+) -> Result<Session<'a>, CliError> {
+    // Of creds that last: a user made in memory for minutes says nothing about those.
+    let expire = target.file.as_ref().and_then(|_| target.expires());
+    let opened = connect(host, target, duplicate_window, globals).await;
+    let now = host.ambient().now();
+    match &opened {
+        Ok((session, archive)) => {
+            let _ = host.store().note_report(|report| {
+                report.server = Some(session.server.clone());
+                report.archive = Some(archive.clone());
+                report.creds_expire = expire.or(report.creds_expire);
+            });
+        }
+        Err(error) => {
+            let reason = Reason { code: error.code.clone(), text: error.message.clone() };
+            let _ = host.store().note_report(|report| {
+                report.stopped(&reason, now);
+                report.creds_expire = expire.or(report.creds_expire);
+            });
+        }
+    }
+    opened.map(|(session, _)| session)
+}
+
+async fn connect<'a>(
+    host: &'a Host,
+    target: Target,
+    duplicate_window: Option<u64>,
+    globals: &Globals,
+) -> Result<(Session<'a>, Archive), CliError> {
     let mut wanted = Wanted::new(&host.store().registry_id().map_err(KeyError::from)?.namespace);
     if let Some(seconds) = duplicate_window {
         wanted = wanted.duplicate_window(seconds.saturating_mul(1_000_000_000));
@@ -104,8 +204,8 @@ pub(super) async fn once(host: &Host, plan: Plan, globals: &Globals) -> Result<(
     }
     let known = host.store().progress().map_err(KeyError::from)?.stream;
     wanted.create = known.is_none();
-    let now = || host.ambient().now().seconds();
-    let link = Link::connect(&target, now()).await.map_err(|error| match error {
+    let now = || host.ambient().now();
+    let link = Link::connect(&target, now().seconds()).await.map_err(|error| match error {
         LinkError::Refused { .. } if target.is_open() => {
             CliError::new(Exit::Permission, error.code(), "the server asks for creds")
                 .hint("give --creds FILE or --context NAME; `cim-keys access renew --role host` makes both")
@@ -113,53 +213,23 @@ pub(super) async fn once(host: &Host, plan: Plan, globals: &Globals) -> Result<(
         error => error.into(),
     })?;
     let mut warnings = Vec::new();
-    let (server, server_version) = (link.server_name(), link.server_version());
-    let created = if !role::is_ours(host, &target) && target.api_prefix == API_PREFIX {
+    let (created, archive) = if !role::is_ours(host, &target) && target.api_prefix == API_PREFIX {
         let ensured = streams::ensure(&link, &wanted).await.map_err(|error| lost(error, known.as_ref()))?;
         warnings.push(
             "this server has no accounts of this registry: whoever gets in can append to the stream and delete it \
              (`cim-keys config server` makes one that has)"
                 .to_owned(),
         );
-        ensured.created
+        (ensured.created, streams::archive(&ensured.events, Ok(&ensured.archive), now()))
     } else {
-        prepare(host, &link, &target, &wanted, globals, &mut warnings).await?
+        prepare(host, &link, &target, &wanted, globals).await?
     };
-    let mut pump = Pump::new(host, target).expecting(wanted.events).over(link);
-    let end = pump.drain(timeout, interrupted(), |_| {}).await?;
-    let summary = pump.summary().clone();
-    drop(pump);
-    if summary.anomalies > 0 {
-        warnings.push(format!(
-            "{} messages on the stream are anomalies and change nothing: `cim-keys status` names them",
-            summary.anomalies
-        ));
+    if let Some(error) = &archive.error {
+        warnings.push(error.text.clone());
     }
-    let store = host.store();
-    let counts = store.counts().map_err(KeyError::from)?;
-    let held = store.held().map_err(KeyError::from)?;
-    let held_commands = held.into_iter().map(|held| HeldCommand {
-        command_id: held.command_id,
-        command: held.command.name(),
-        reason: held.reason,
-    });
-    let blocked = match &end {
-        End::Blocked(reason) | End::Patience(reason) => Some(reason.clone()),
-        End::Drained | End::Stopped => None,
-    };
-    let synced = Synced {
-        server,
-        server_version,
-        stream: KEYS_EVENTS,
-        created,
-        pending: counts.pending,
-        held: counts.held,
-        held_commands: held_commands.collect(),
-        summary: Summary { head: store.progress().map_err(KeyError::from)?.head, ..summary },
-        blocked,
-        warnings,
-    };
-    Ok((synced, end))
+    let server = link.server(&target);
+    let pump = Pump::new(host, target).expecting(wanted.events).over(link);
+    Ok((Session { pump, server, created, warnings }, archive))
 }
 
 /// In a registry's own accounts the streams are the steward's affair: made by a user of that role, in memory, where this
@@ -170,28 +240,25 @@ async fn prepare(
     target: &Target,
     wanted: &Wanted,
     globals: &Globals,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<String>, CliError> {
-    let missing = |found: Result<_, StreamsError>| match found {
-        Ok(_) => Ok(false),
-        Err(error) if error.code() == "stream-missing" => Ok(true),
-        Err(error) => Err(error),
+) -> Result<(Vec<String>, Archive), CliError> {
+    let now = || host.ambient().now();
+    let is_missing = |error: &StreamsError| error.code() == "stream-missing";
+    let events = match streams::awaited(link, KEYS_EVENTS).await {
+        Ok(events) => Some(events),
+        Err(error) if is_missing(&error) => None,
+        Err(error) => return Err(error.into()),
     };
-    let events = missing(streams::awaited(link, KEYS_EVENTS).await)?;
-    let archive = match missing(streams::info(link, KEYS_ARCHIVE).await) {
-        Ok(missing) => missing,
-        // Creds that do not see the archive can publish all the same.
-        Err(error) => {
-            warnings.push(format!("{KEYS_ARCHIVE} is not seen: {error}"));
-            false
-        }
-    };
-    if !events && !archive {
-        return Ok(Vec::new());
-    }
+    let archive = streams::info(link, KEYS_ARCHIVE).await;
     let known = host.store().progress().map_err(KeyError::from)?.stream;
-    if events && known.is_some() {
-        return Err(lost(streams::info(link, KEYS_EVENTS).await.err(), known.as_ref()));
+    match (&events, &archive) {
+        // Creds that do not see the archive can publish all the same.
+        (Some(events), archive) if !archive.as_ref().is_err_and(is_missing) => {
+            return Ok((Vec::new(), streams::archive(events, archive.as_ref(), now())));
+        }
+        (None, _) if known.is_some() => {
+            return Err(lost(streams::info(link, KEYS_EVENTS).await.err(), known.as_ref()));
+        }
+        _ => {}
     }
     let steward = role::target(host, PipelineRole::Steward, target)?;
     if let Some(user) = steward.user() {
@@ -200,8 +267,9 @@ async fn prepare(
             .output()
             .say(&format!("made a steward in memory for {minutes} minutes to create the streams: {user}"));
     }
-    let link = Link::connect(&steward, host.ambient().now().seconds()).await?;
-    Ok(streams::ensure(&link, wanted).await?.created)
+    let link = Link::connect(&steward, now().seconds()).await?;
+    let ensured = streams::ensure(&link, wanted).await?;
+    Ok((ensured.created, streams::archive(&ensured.events, Ok(&ensured.archive), now())))
 }
 
 /// A stream that is missing although this registry was on one: it is not made anew.

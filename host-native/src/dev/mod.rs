@@ -201,6 +201,13 @@ pub async fn up(host: &Host, lock: Lock, options: &Options) -> Result<System, Up
 
     let before = ensured.events.last;
     let target = entrance(&servers, &users, PipelineRole::Host)?;
+    let archive = streams::archive(&ensured.events, Ok(&ensured.archive), host.ambient().now());
+    store
+        .note_report(|report| {
+            report.archive = Some(archive);
+            report.creds_expire = target.expires();
+        })
+        .map_err(KeyError::from)?;
     let sync_lock = Lock::take(host.store().path())?;
     let mut pump = Pump::new(host, target.clone());
     let end = pump.drain(PATIENCE, std::future::pending(), |_| {}).await?;

@@ -2,6 +2,7 @@
 
 use super::target::{Access, Target};
 pub use super::trouble::{LinkError, Trouble};
+use crate::report::Server;
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::{
     Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, ServerError,
@@ -123,6 +124,18 @@ impl Link {
         self.client.server_info().version
     }
 
+    /// The server as it is reported.
+    #[must_use]
+    pub fn server(&self, target: &Target) -> Server {
+        Server { url: target.shown(), name: self.server_name(), version: self.server_version() }
+    }
+
+    /// Whether the server asks for TLS.
+    #[must_use]
+    pub fn wants_tls(&self) -> bool {
+        self.client.server_info().tls_required
+    }
+
     /// The same as numbers; none where it is no version.
     #[must_use]
     pub fn server_numbers(&self) -> Option<(u32, u32, u32)> {
@@ -155,12 +168,12 @@ impl Link {
     }
 
     /// How many permission violations were reported so far.
-    pub(super) fn denials(&self) -> usize {
+    pub(crate) fn denials(&self) -> usize {
         self.seen.borrow().denied.len()
     }
 
     /// A violation for one of these subjects that was reported after the first `before`.
-    pub(super) fn denied_since(&self, before: usize, subjects: &BTreeSet<String>) -> Option<String> {
+    pub(crate) fn denied_since(&self, before: usize, subjects: &BTreeSet<String>) -> Option<String> {
         self.seen.borrow().denied.iter().skip(before).find(|subject| subjects.contains(*subject)).cloned()
     }
 
@@ -299,6 +312,27 @@ impl Link {
         }
     }
 
+    /// Counts what is published on a subject from now on. The count changes with each message and is closed with the
+    /// connection; messages are not kept.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn count(&self, subject: &str) -> Result<watch::Receiver<u64>, Trouble> {
+        use futures::StreamExt;
+        let mut messages = tokio::select! {
+            biased;
+            heard = self.client.subscribe(subject.to_owned()) => heard.map_err(|_| Trouble::Closed)?,
+            trouble = self.trouble(Some(subject)) => return Err(trouble),
+        };
+        let (tell, heard) = watch::channel(0);
+        self.spawn(async move {
+            while messages.next().await.is_some() && !tell.is_closed() {
+                tell.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(heard)
+    }
+
     /// Queues one message. Only a later answer tells whether it went out.
     ///
     /// # Errors
@@ -322,31 +356,34 @@ impl Link {
     }
 
     /// Waits for something that makes an answer impossible. A violation for this subject counts when it is reported after
-    /// the call began; one for the inbox counts for ever.
-    async fn trouble(&self, subject: Option<&str>) -> Trouble {
+    /// this call; one for the inbox counts for ever.
+    fn trouble<'a>(&'a self, subject: Option<&'a str>) -> impl Future<Output = Trouble> + 'a {
         let mut seen = self.seen.clone();
+        // Now, not when it is first waited for: what is asked beside it may be refused before that.
         let before = seen.borrow_and_update().denied.len();
-        loop {
-            {
-                let now = seen.borrow_and_update();
-                if let Some(reason) = &now.authorization {
-                    return Trouble::Authorization { reason: reason.clone() };
+        async move {
+            loop {
+                {
+                    let now = seen.borrow_and_update();
+                    if let Some(reason) = &now.authorization {
+                        return Trouble::Authorization { reason: reason.clone() };
+                    }
+                    if now.closed {
+                        return Trouble::Closed;
+                    }
+                    let ours = |(place, denied): &(usize, &String)| {
+                        *place >= before && Some(denied.as_str()) == subject
+                            || denied.starts_with(&self.inbox_prefix)
+                    };
+                    if let Some((_, denied)) =
+                        now.denied.iter().enumerate().find(ours).filter(|_| subject.is_some())
+                    {
+                        return Trouble::Permission { subject: denied.clone() };
+                    }
                 }
-                if now.closed {
+                if seen.changed().await.is_err() {
                     return Trouble::Closed;
                 }
-                let ours = |(place, denied): &(usize, &String)| {
-                    *place >= before && Some(denied.as_str()) == subject
-                        || denied.starts_with(&self.inbox_prefix)
-                };
-                if let Some((_, denied)) =
-                    now.denied.iter().enumerate().find(ours).filter(|_| subject.is_some())
-                {
-                    return Trouble::Permission { subject: denied.clone() };
-                }
-            }
-            if seen.changed().await.is_err() {
-                return Trouble::Closed;
             }
         }
     }

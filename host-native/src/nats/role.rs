@@ -49,6 +49,7 @@ pub fn target(host: &Host, role: PipelineRole, servers: &Target) -> Result<Targe
         inbox_prefix: Some(roles::inbox(&key.public_key().to_string())),
         api_prefix: role.api_prefix().unwrap_or(roles::API_PREFIX).to_owned(),
         access: Arc::new(Access::Creds { token, key }),
+        file: None,
         ..servers.clone()
     })
 }

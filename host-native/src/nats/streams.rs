@@ -1,13 +1,16 @@
 //! The streams on a server: their settings in JetStream's JSON, and creating what is missing.
 
 use super::link::{Link, Trouble};
+use crate::report::Archive;
 use cim_keys_core::jetstream::{self, AnswerError};
+use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::{
     Difference, KEYS_ARCHIVE, KEYS_EVENTS, SERVER_FLOOR, StreamConfig, keys_archive_stream_config,
     keys_events_stream_config,
 };
 use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::StreamInfo;
+use cim_keys_core::time::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -72,8 +75,7 @@ pub async fn ensure(link: &Link, wanted: &Wanted) -> Result<Ensured, StreamsErro
     // A mirror can begin as long as nothing is forgotten.
     let archive =
         one(link, &wanted.archive, wanted, wanted.create || events.first <= 1, &mut created).await?;
-    // RFC 3339 in UTC with as many decimals as needed: seconds decide, then the decimals.
-    if moment(&archive.identity.created) < moment(&events.identity.created) {
+    if is_older(&archive, &events) {
         return Err(StreamsError::ArchiveOfAnother {
             archive: archive.identity.created,
             events: events.identity.created,
@@ -215,6 +217,40 @@ pub fn to_json(config: &StreamConfig, replicas: u32) -> Value {
         set("republish", json!({ "src": source, "dest": destination }));
     }
     json
+}
+
+/// Whether an archive was made before the stream that it mirrors: then it holds another history.
+#[must_use]
+pub fn is_older(archive: &StreamInfo, events: &StreamInfo) -> bool {
+    // RFC 3339 in UTC with as many decimals as needed: seconds decide, then the decimals.
+    moment(&archive.identity.created) < moment(&events.identity.created)
+}
+
+/// The archive as it is reported, seen beside the stream at this time.
+#[must_use]
+pub fn archive(events: &StreamInfo, archive: Result<&StreamInfo, &StreamsError>, seen: Timestamp) -> Archive {
+    match archive {
+        Ok(archive) => Archive {
+            created: Some(archive.identity.created.clone()),
+            last: Some(archive.last),
+            error: is_older(archive, events).then(|| {
+                let error = StreamsError::ArchiveOfAnother {
+                    archive: archive.identity.created.clone(),
+                    events: events.identity.created.clone(),
+                };
+                Reason { code: error.code().to_owned(), text: error.to_string() }
+            }),
+            seen,
+        },
+        Err(error) => {
+            let text = match error.code() {
+                "stream-missing" => format!("there is no {KEYS_ARCHIVE}: what {KEYS_EVENTS} forgets is lost"),
+                _ => format!("{KEYS_ARCHIVE} is not seen: {error}"),
+            };
+            let code = error.code().to_owned();
+            Archive { created: None, last: None, error: Some(Reason { code, text }), seen }
+        }
+    }
 }
 
 /// Sorts RFC 3339 texts in UTC whose decimals may be cut: `…05Z` is before `…05.5Z`.

@@ -32,6 +32,8 @@ pub struct Target {
     pub tls_first: bool,
     /// How long one answer may take.
     pub timeout: Duration,
+    /// The file that the creds came from, to be read again when it changes.
+    pub file: Option<PathBuf>,
 }
 
 /// How to get in. Wiped on drop.
@@ -71,6 +73,7 @@ impl Target {
             certificate: None,
             tls_first: false,
             timeout: ANSWER,
+            file: None,
         }
     }
 
@@ -139,8 +142,11 @@ impl Target {
         let api_prefix = layers.iter().find_map(|layer| layer.api_prefix.clone());
         target.inbox_prefix = layers.iter().find_map(|layer| layer.inbox_prefix.clone());
         for layer in layers {
+            let file = layer.creds.clone().or_else(|| layer.nkey.clone());
             if let Some(access) = layer.access()? {
                 target.access = Arc::new(access);
+                target.file =
+                    file.filter(|_| matches!(*target.access, Access::Creds { .. } | Access::Nkey(_)));
                 break;
             }
         }

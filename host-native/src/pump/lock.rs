@@ -1,10 +1,15 @@
 //! One pump a store.
 
 use crate::error::KeyError;
+use crate::report;
 use crate::store::StoreError;
 use rustix::fs::FlockOperation;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a place that is taken is asked for again, 10 ms apart.
+const LOOKS: u32 = 10;
 
 /// Only one pump works on a store: this is its place, given up on drop or when the process ends.
 #[derive(Debug)]
@@ -18,7 +23,7 @@ impl Lock {
     /// # Errors
     /// [`PumpError::Locked`] where another process has it.
     pub fn take(store: &Path) -> Result<Self, PumpError> {
-        Self::named(store, "sync")
+        Self::named(store, report::SYNC)
     }
 
     /// The same for another purpose: `<store>.<purpose>.lock`.
@@ -26,9 +31,7 @@ impl Lock {
     /// # Errors
     /// See [`take`](Self::take).
     pub fn named(store: &Path, purpose: &'static str) -> Result<Self, PumpError> {
-        let mut path = store.as_os_str().to_owned();
-        path.push(format!(".{purpose}.lock"));
-        let path = PathBuf::from(path);
+        let path = report::lock_file(store, purpose);
         let failed = |reason: String| PumpError::Lock { path: path.clone(), reason };
         let mut options = File::options();
         options.create(true).truncate(false).write(true);
@@ -38,7 +41,16 @@ impl Lock {
             options.mode(0o600);
         }
         let file = options.open(&path).map_err(|error| failed(error.to_string()))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let mut taken = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        for _ in 0..LOOKS {
+            if taken != Err(rustix::io::Errno::WOULDBLOCK) {
+                break;
+            }
+            // Somebody may only be looking whether the place is taken.
+            std::thread::sleep(Duration::from_millis(10));
+            taken = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        }
+        match taken {
             Ok(()) => Ok(Self { _file: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(PumpError::Locked { purpose, path }),
             Err(error) => Err(failed(error.to_string())),

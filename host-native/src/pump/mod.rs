@@ -9,10 +9,11 @@ use crate::error::KeyError;
 use crate::host::Host;
 use crate::nats::link::{Link, LinkError};
 use crate::nats::target::Target;
+use crate::report::Reporter;
 use cim_keys_core::journal::Hold;
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::StreamConfig;
-use cim_keys_core::sync::{Input, Machine, Output, Persist, Status};
+use cim_keys_core::sync::{Input, Machine, Output, Persist, Reply, Status};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -79,6 +80,8 @@ pub struct Pump<'a> {
     work: Work,
     summary: Summary,
     trouble: Option<LinkError>,
+    /// The number that the last append was refused with.
+    refusal: Option<u32>,
 }
 
 /// How long it goes on.
@@ -101,6 +104,7 @@ impl<'a> Pump<'a> {
             work: Work::default(),
             summary: Summary::default(),
             trouble: None,
+            refusal: None,
         }
     }
 
@@ -173,11 +177,13 @@ impl<'a> Pump<'a> {
         tokio::pin!(stop);
         let mut reloads = 0;
         loop {
+            let mut reporter = Reporter::new(self.host.store());
             let end = tokio::select! {
                 biased;
                 () = &mut stop => Ok(End::Stopped),
-                end = self.run(mode, &mut report) => end,
+                end = self.run(mode, &mut report, &mut reporter) => end,
             };
+            reporter.leave(self.host.store());
             // What was on its way is not waited for any more: the stream tells what came of it.
             self.work.ground();
             match end? {
@@ -194,7 +200,12 @@ impl<'a> Pump<'a> {
         }
     }
 
-    async fn run(&mut self, mode: &Mode, report: &mut impl FnMut(&Status)) -> Result<End, PumpError> {
+    async fn run(
+        &mut self,
+        mode: &Mode,
+        report: &mut impl FnMut(&Status),
+        reporter: &mut Reporter,
+    ) -> Result<End, PumpError> {
         let store = self.host.store();
         let mut machine = Machine::new(store.registry_id()?.clone(), store.progress()?);
         if let Some(config) = &self.expected {
@@ -206,12 +217,20 @@ impl<'a> Pump<'a> {
         let mut since = Instant::now();
         loop {
             while let Some(input) = inputs.pop_front() {
-                for output in machine.handle(input, self.host.ambient().moment().map_err(KeyError::from)?) {
+                let mut outputs =
+                    machine.handle(input, self.host.ambient().moment().map_err(KeyError::from)?);
+                for output in &mut outputs {
+                    if let Output::Report(status) = output {
+                        *status = self.explained(status);
+                    }
+                }
+                let server = || self.link().map(|link| link.server(&self.target));
+                reporter.note(self.host.ambient(), &outputs, server);
+                for output in outputs {
                     match &output {
                         Output::Report(new) => {
-                            let new = self.explained(new);
-                            report(&new);
-                            status = new;
+                            report(new);
+                            status = new.clone();
                             if let Some(end) = ends(mode, &status) {
                                 return Ok(end);
                             }
@@ -231,7 +250,7 @@ impl<'a> Pump<'a> {
                             if let Mode::Drain(patience) = mode
                                 && since.elapsed() + pause > *patience
                             {
-                                return Ok(End::Patience(why.take().unwrap_or_else(silent)));
+                                return Ok(End::Patience(why.take().unwrap_or_else(|| silent(self.refusal))));
                             }
                         }
                         _ => {}
@@ -239,6 +258,7 @@ impl<'a> Pump<'a> {
                     inputs.extend(self.perform(output)?);
                 }
             }
+            reporter.leave(store);
             inputs.extend(self.next(mode, &status).await?);
         }
     }
@@ -359,6 +379,12 @@ impl<'a> Pump<'a> {
 
     async fn arrived(&mut self) -> Input {
         let input = self.work.next().await;
+        if let Input::Reply(reply) = &input {
+            self.refusal = match reply {
+                Reply::Error { code } => Some(*code),
+                _ => None,
+            };
+        }
         if let Some(trouble) = self.work.trouble.take() {
             self.trouble = trouble;
         }
@@ -422,7 +448,16 @@ fn ends(mode: &Mode, status: &Status) -> Option<End> {
     }
 }
 
-/// It waits without a reason of its own.
-fn silent() -> Reason {
-    Reason { code: "no-answer".into(), text: "the server did not say what came of it: try again".into() }
+/// It waits without a reason of its own. A server whose disk is full gives batches up as if they were incomplete.
+fn silent(refusal: Option<u32>) -> Reason {
+    let (code, text) = match refusal {
+        Some(code) => (
+            "resources",
+            format!(
+                "the server gives up what is appended ({code}): see its log, its disk and the account's limits"
+            ),
+        ),
+        None => ("no-answer", "the server did not say what came of it: try again".to_owned()),
+    };
+    Reason { code: code.into(), text }
 }

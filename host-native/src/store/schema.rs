@@ -95,6 +95,9 @@ CREATE TABLE hand_outs (command_id BLOB PRIMARY KEY, account TEXT NOT NULL, key 
 CREATE INDEX hand_outs_keys ON hand_outs (key);
 
 CREATE TABLE pushed (account TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+
+-- How the last run of sync stood: written when that changes.
+CREATE TABLE report (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
 ";
 
 /// Makes the file with its tables, or opens one that has them.

@@ -424,6 +424,6 @@ fn other_files_are_refused() {
     };
     let newer = StoreError::Newer { path: versioned.clone(), found: 99, supported: 3 };
     assert_eq!(set(99), (newer.clone(), newer));
-    let older = StoreError::Older { path: versioned.clone(), found: 1, supported: 3 };
-    assert_eq!(set(1), (older.clone(), older));
+    let older = StoreError::Older { path: versioned.clone(), found: 2, supported: 3 };
+    assert_eq!(set(2), (older.clone(), older));
 }

@@ -3,7 +3,8 @@
 use cim_keys_core::command::{Command, decide};
 use cim_keys_core::context::{Context, RegistryId};
 use cim_keys_core::digest::Digest;
-use cim_keys_core::draft::{Draft, authority_message, draft_hash};
+use cim_keys_core::draft::{Draft, authority_message, draft_hash, messages_hash};
+use cim_keys_core::envelope::Envelope;
 use cim_keys_core::nkey::Signature;
 
 use crate::registry::State;
@@ -64,5 +65,6 @@ exports! {
     draft_hash_of(events: Vec<(String, String)>) {
         draft_hash(events.iter().map(|(subject, payload)| (subject.as_str(), payload.as_bytes())))
     }
+    draft_messages_hash(messages: Vec<Envelope>) { messages_hash(&messages) }
     draft_authority_message(hash: Digest) { authority_message(&hash) }
 }
