@@ -172,7 +172,7 @@ fn workspace_tests(bench: &mut Bench, arguments: &[&str]) -> Result<String, Stri
 /// Runs the binary that `workspace` built, or builds it in the same way.
 fn simulate(bench: &mut Bench) -> Result<String, String> {
     build("simulate")?;
-    let seeds = if bench.full { "0..20000" } else { "0..500" };
+    let seeds = if bench.full { "0..20000" } else { "0..2000" };
     sh::run(sh::built("simulate")?.args(["--seeds", seeds])).map(|()| format!("seeds {seeds}"))
 }
 
