@@ -207,7 +207,8 @@ export class Store {
       const range = IDBKeyRange.bound(["pending", after], ["pending", Infinity], true, false);
       const found = (await states.getAll(range, limit + 1)) as Entry[];
       const held = (await states.getAll(IDBKeyRange.bound(["held", 0], ["held", Infinity]))) as Entry[];
-      const revoking = held.filter((entry) => "revoke_user" in entry.pending.command || "revoke_key" in entry.pending.command);
+      const revoking = held.filter(({ pending: { command } }) =>
+        "revoke_user" in command || "revoke_key" in command || ("void_command" in command && command.void_command.revoke !== null));
       return {
         loaded: {
           commands: found.slice(0, limit).map((entry) => ({ ...entry.pending, position: entry.position })),
