@@ -253,7 +253,12 @@ export class Store {
     const [entities, overlay] = [tx.objectStore("entities"), tx.objectStore("overlay")];
     const [journal, messages] = [tx.objectStore("journal"), tx.objectStore("messages")];
     for (const row of this.#rows(persist.entities)) await entities.put(row);
-    for (const recorded of persist.recorded) await tx.objectStore("recorded").put(recorded);
+    for (const recorded of persist.recorded) {
+      // An id stays void for whom it was.
+      const before = recorded.voided && ((await tx.objectStore("recorded").get(recorded.command_id)) as Recorded | undefined);
+      const voided = recorded.voided && [...new Set([...(before?.voided ?? []), ...recorded.voided])];
+      await tx.objectStore("recorded").put(voided ? { ...recorded, voided } : recorded);
+    }
     for (const message of persist.messages) await messages.put(message);
     for (const anomaly of persist.anomalies) await tx.objectStore("anomalies").put(anomaly, anomaly.sequences[0] ?? 0);
     const change = async (id: string, edit: (entry: Entry) => void) => {
