@@ -13,6 +13,8 @@ pub(super) const VERSION: i64 = 4;
 const APPLICATION: i64 = 0x4349_4D4B;
 /// How long a write waits for another process's.
 const BUSY: Duration = Duration::from_secs(30);
+/// How long between two tries where SQLite does not wait by itself.
+const PAUSE: Duration = Duration::from_millis(10);
 
 const TABLES: &str = "
 CREATE TABLE state (
@@ -137,7 +139,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
         connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+        write_ahead(&connection)?;
         // After the commit it is on the disk, whatever happens to the machine.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -150,6 +152,20 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     });
     opened.map_err(|error| StoreError::sqlite(path, &error))
+}
+
+/// Whoever switches a new file to a write-ahead log needs it alone for a moment, and SQLite does not wait for that.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let switch = || connection.pragma_update(None, "journal_mode", "WAL");
+    for _ in 0..BUSY.as_millis() / PAUSE.as_millis() {
+        match switch() {
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+                std::thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
+    }
+    switch()
 }
 
 fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
