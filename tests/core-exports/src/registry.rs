@@ -76,7 +76,8 @@ exports! {
     registry_void(state: State, command: Uuid, authority: PublicKey, recorded: Recorded) {
         let facts = state.registry().facts(&[Lookup::Command(command)], true);
         let operator = facts.registry().operator;
-        (facts.is_void(command, authority)?, recorded.voids(authority, operator))
+        let voids = recorded.voids(authority, operator);
+        (facts.is_void(command, authority)?, voids, recorded.clone().over(Some(&recorded)))
     }
     registry_put_facts(id: RegistryId, entity: Entity, parent: PublicKey, name: String, recorded: Recorded) {
         let mut facts = Facts::new(id.clone());
