@@ -276,9 +276,11 @@ impl Complete {
             authority: command.authority,
             first: self.first,
             last: self.last,
+            voided: Vec::new(),
         };
         facts.record(recorded.clone());
-        Ok(Ok(Admitted { recorded, events, changed }))
+        let voided = voided(&events, &recorded);
+        Ok(Ok(Admitted { recorded, events, changed, voided }))
     }
 
     /// Messages of ours that are not on the stream yet, as every reader would find them there.
