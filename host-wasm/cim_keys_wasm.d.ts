@@ -80,7 +80,16 @@ export type Command =
         role: { name: string; template: UserRights } | null;
     };
 }
-| { revoke_key: { key: PublicKey; owner: PublicKey | null } };
+| { revoke_key: { key: PublicKey; owner: PublicKey | null } }
+| {
+    void_command: {
+        command_id: Uuid;
+        /** Whose signing key vouches, for its own attempts alone; null where the operator does, for all of them. */
+        account: PublicKey | null;
+        /** Whose creds or token were handed out for it; `issued_at` in Unix seconds. */
+        revoke: { account: PublicKey; user: PublicKey; issued_at: number } | null;
+    };
+};
 
 export type Lookup = { entity: EntityId } | { name: { parent: PublicKey; name: string } } | { command: Uuid };
 
@@ -107,7 +116,7 @@ export type Entity =
     } & Times;
 };
 
-/** What is kept of an admitted command. */
+/** What used a command id up: the admitted command of this id, or one that voided it. */
 export interface Recorded {
     command_id: Uuid;
     attempt: number;
@@ -116,6 +125,8 @@ export interface Recorded {
     authority: PublicKey;
     first: number;
     last: number;
+    /** Authorities whose attempts are void, the operator's key for all; missing where the command itself was admitted. */
+    voided?: PublicKey[];
 }
 
 /** Answers to look-ups; null where there is none. */

@@ -7,7 +7,7 @@ use crate::envelope::{self, OpenError, Opened};
 use crate::event::{Event, Fact};
 use crate::headers::Headers;
 use crate::nkey::PublicKey;
-use crate::registry::{EntityId, Facts, Lookup, Missing, Recorded};
+use crate::registry::{EntityId, Facts, Lookup, Missing, Recorded, voided};
 use crate::rules::{self, Fault, Reason, Violation};
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
@@ -201,6 +201,8 @@ pub struct Admitted {
     pub events: Vec<Event>,
     /// The entities it changed.
     pub changed: BTreeSet<EntityId>,
+    /// What is kept of the command ids it voided.
+    pub voided: Vec<Recorded>,
 }
 
 impl Complete {
@@ -233,6 +235,7 @@ impl Complete {
         match self.check(&mut part) {
             Ok(admitted) => {
                 part.record(admitted.recorded.clone());
+                admitted.voided.iter().for_each(|voided| part.record(voided.clone()));
                 facts.overwrite(part);
                 Ok(Ok(admitted))
             }
@@ -273,9 +276,11 @@ impl Complete {
             authority: command.authority,
             first: self.first,
             last: self.last,
+            voided: Vec::new(),
         };
         facts.record(recorded.clone());
-        Ok(Ok(Admitted { recorded, events, changed }))
+        let voided = voided(&events, &recorded);
+        Ok(Ok(Admitted { recorded, events, changed, voided }))
     }
 
     /// Messages of ours that are not on the stream yet, as every reader would find them there.
@@ -327,8 +332,10 @@ impl Complete {
             authority: command.authority,
             first: self.first,
             last: self.last,
+            voided: Vec::new(),
         };
-        Ok(Admitted { recorded, events, changed })
+        let voided = voided(&events, &recorded);
+        Ok(Admitted { recorded, events, changed, voided })
     }
 }
 
@@ -340,7 +347,7 @@ pub enum AdmitError {
     Violation(#[from] Violation),
     /// The host loaded too little.
     #[error(transparent)]
-    Missing(Missing),
+    Missing(#[from] Missing),
     /// Published under another registry's subjects.
     #[error("subject {found} is of another namespace")]
     Namespace {

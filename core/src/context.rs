@@ -2,6 +2,7 @@
 
 use crate::nkey::PublicKey;
 use crate::subjects::Namespace;
+use crate::text::is_plain;
 use crate::time::Timestamp;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -66,7 +67,7 @@ pub fn event_id(now: Timestamp, command_id: Uuid, attempt: u32, index: u32) -> U
     Builder::from_unix_timestamp_millis(now.millis().unsigned_abs(), &random).into_uuid()
 }
 
-/// Who wants a command done: a person, a service, a host. 1 to 128 bytes, no control characters. Public, for ever.
+/// Who wants a command done: a person, a service, a host. 1 to 128 bytes, nothing invisible, no seed. Public, for ever.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Actor(String);
 
@@ -78,16 +79,18 @@ impl Actor {
     }
 }
 
-/// An actor is empty, longer than 128 bytes, or has a control character.
+/// An actor is empty, longer than 128 bytes, a seed, or has something that is not seen. Never carries any of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an actor is 1 to 128 bytes of text without control characters")]
+#[error(
+    "an actor is 1 to 128 bytes of text without white space at its ends, without control and other unseen characters, and no seed"
+)]
 pub struct ActorError;
 
 impl FromStr for Actor {
     type Err = ActorError;
 
     fn from_str(text: &str) -> Result<Self, ActorError> {
-        if text.is_empty() || text.len() > 128 || text.trim() != text || text.chars().any(char::is_control) {
+        if text.is_empty() || text.len() > 128 || !is_plain(text) {
             return Err(ActorError);
         }
         Ok(Self(text.to_owned()))

@@ -72,7 +72,7 @@ struct Form<'a> {
     id: Uuid,
     source: &'static str,
     r#type: String,
-    subject: PublicKey,
+    subject: About,
     time: Timestamp,
     datacontenttype: &'static str,
     dataschema: String,
@@ -80,6 +80,23 @@ struct Form<'a> {
     causationid: Uuid,
     registryid: PublicKey,
     data: DataForm<'a>,
+}
+
+/// What an event is about: an entity by its public key, a command by its id.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum About {
+    Key(PublicKey),
+    Command(Uuid),
+}
+
+impl From<&Event> for About {
+    fn from(event: &Event) -> Self {
+        match event.fact {
+            Fact::CommandVoided { command_id } => Self::Command(command_id),
+            _ => Self::Key(event.entity),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -100,7 +117,7 @@ struct Parsed {
     #[serde(rename = "source")]
     _source: String,
     r#type: String,
-    subject: PublicKey,
+    subject: String,
     time: Timestamp,
     #[serde(rename = "datacontenttype")]
     _datacontenttype: String,
@@ -138,10 +155,10 @@ struct Members {
     label: Option<String>,
 }
 
-impl From<&Fact> for Members {
-    fn from(fact: &Fact) -> Self {
+impl From<&Event> for Members {
+    fn from(event: &Event) -> Self {
         let none = Self::default();
-        match fact {
+        match &event.fact {
             Fact::OperatorCreated
             | Fact::OperatorUpdated
             | Fact::AccountCreated
@@ -154,6 +171,10 @@ impl From<&Fact> for Members {
             }
             Fact::KeyGenerated { owner, label } => Self { owner: *owner, label: label.clone(), ..none },
             Fact::KeyRevoked { revoked_at } => Self { revoked_at: Some(*revoked_at), ..none },
+            // The operator's word counts for the whole registry, which the event names already.
+            Fact::CommandVoided { .. } => {
+                Self { account: Some(event.entity).filter(|owner| *owner != event.registry), ..none }
+            }
         }
     }
 }
@@ -168,17 +189,13 @@ pub fn encode_draft(event: &Event) -> Vec<u8> {
         source: headers::SOURCE,
         dataschema: format!("urn:cim-keys:schema:{kind}:{SCHEMA_VERSION}"),
         r#type: kind,
-        subject: event.entity,
+        subject: About::from(event),
         time: event.time,
         datacontenttype: "application/json",
         correlationid: event.correlation_id,
         causationid: event.causation_id,
         registryid: event.registry,
-        data: DataForm {
-            command: &event.command,
-            facts: Members::from(&event.fact),
-            token: event.token.as_ref(),
-        },
+        data: DataForm { command: &event.command, facts: Members::from(event), token: event.token.as_ref() },
     };
     // Structs of strings and integers always serialize.
     json::to_text(&form).unwrap_or_default().into_bytes()
@@ -257,14 +274,14 @@ pub fn decode(subject: &str, headers: &Headers, payload: &[u8]) -> Result<Opened
     if parsed.dataschema != known {
         return Err(OpenError::Schema { found: parsed.dataschema.chars().take(120).collect() });
     }
-    let fact = fact_of(&parsed.r#type, parsed.data.facts)?;
+    let (entity, fact) = about(&parsed.r#type, &parsed.subject, parsed.registryid, parsed.data.facts)?;
     let mut event = Event {
         id: parsed.id,
         time: parsed.time,
         correlation_id: parsed.correlationid,
         causation_id: parsed.causationid,
         registry: parsed.registryid,
-        entity: parsed.subject,
+        entity,
         command: parsed.data.command,
         fact,
         token: parsed.data.token,
@@ -296,6 +313,20 @@ fn split(text: &str, expected: usize) -> Result<Vec<Signature>, OpenError> {
         return Err(OpenError::Signatures { expected, found: parts.len() });
     }
     parts.into_iter().map(|part| part.parse().map_err(|_| OpenError::NotCanonical)).collect()
+}
+
+/// Which entity an event is about, and what happened.
+fn about(
+    kind: &str,
+    subject: &str,
+    registry: PublicKey,
+    facts: Members,
+) -> Result<(PublicKey, Fact), OpenError> {
+    if kind == "keys.command.voided" {
+        let command_id = Uuid::parse_str(subject).map_err(|_| OpenError::Json)?;
+        return Ok((facts.account.unwrap_or(registry), Fact::CommandVoided { command_id }));
+    }
+    Ok((subject.parse().map_err(|_| OpenError::Json)?, fact_of(kind, facts)?))
 }
 
 fn fact_of(kind: &str, facts: Members) -> Result<Fact, OpenError> {

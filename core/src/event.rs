@@ -22,7 +22,8 @@ pub struct Event {
     pub causation_id: Uuid,
     /// Root key of the registry.
     pub registry: PublicKey,
-    /// Public key of the entity.
+    /// Public key of the entity. Of a voided command: whose attempts at it are void: the operator for all of them, or the
+    /// account of the signing key that vouches.
     pub entity: PublicKey,
     /// The command and the event's place in it.
     pub command: CommandRef,
@@ -124,6 +125,12 @@ pub enum Fact {
     },
     /// Creds were handed out again. Token: the user's, issued anew.
     CredentialsIssued,
+    /// A command that was given up is never admitted any more, whoever still has it. Vouched for by the operator, every
+    /// attempt at it is void; by a signing key of an account, those that this very key vouches for.
+    CommandVoided {
+        /// The id that is used up.
+        command_id: Uuid,
+    },
 }
 
 impl Fact {
@@ -141,6 +148,7 @@ impl Fact {
             Self::KeyGenerated { .. } => ("key", "generated"),
             Self::KeyRevoked { .. } => ("key", "revoked"),
             Self::CredentialsIssued => ("credentials", "issued"),
+            Self::CommandVoided { .. } => ("command", "voided"),
         }
     }
 }

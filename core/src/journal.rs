@@ -91,7 +91,8 @@ pub enum State {
     Confirmed,
     /// A revocation that another command had brought into force before.
     Settled,
-    /// Taken in from a bundle, held here, and given up here. Whoever minted it may still publish it.
+    /// Held here, and given up here. Where anybody else may have it, its id was voided for all, unless it came in a bundle:
+    /// then whoever minted it may still publish it.
     Dropped,
 }
 

@@ -27,6 +27,7 @@ pub mod jwt;
 pub mod nkey;
 mod order;
 pub mod secret;
+mod text;
 pub mod time;
 
 // What an event looks like on NATS, as plain data.

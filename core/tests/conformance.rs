@@ -4,7 +4,7 @@
 
 mod lab;
 
-use cim_keys_core::command::{Command, Role};
+use cim_keys_core::command::{Command, HandedOut, Role};
 use cim_keys_core::context::Context;
 use cim_keys_core::creds;
 use cim_keys_core::draft::Decision;
@@ -14,6 +14,7 @@ use cim_keys_core::nkey::{Kind, PublicKey};
 use lab::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use uuid::Uuid;
 
 const FILE: &str = include_str!("data/conformance.json");
 
@@ -142,6 +143,7 @@ fn place_of_command(command: &Command) -> usize {
         Command::GenerateCredentials { .. } => 5,
         Command::GenerateKey { .. } => 6,
         Command::RevokeKey { .. } => 7,
+        Command::VoidCommand { .. } => 8,
     }
 }
 
@@ -157,6 +159,7 @@ fn place_of_fact(fact: &Fact) -> usize {
         Fact::KeyGenerated { .. } => 7,
         Fact::KeyRevoked { .. } => 8,
         Fact::CredentialsIssued => 9,
+        Fact::CommandVoided { .. } => 10,
     }
 }
 
@@ -165,7 +168,7 @@ fn story() -> Story {
     let (operator, signing) = (story.lab.founding[OPERATOR], story.lab.founding[OPERATOR_SIGNING]);
     let account = Command::CreateAccount { name: "APP".into(), limits: Default::default() };
     let app = story.act(account, signing);
-    let user = create_user(app[0], "alice <&> \u{2028} é");
+    let user = create_user(app[0], "alice <&> é 😀");
     let alice = story.act(user, app[1])[0];
     let rights = UserRights {
         publish: PermissionList { allow: vec!["orders.>".into()], ..Default::default() },
@@ -207,6 +210,14 @@ fn story() -> Story {
     story.act(Command::RevokeKey { key: free, owner: None }, signing);
     story.act(Command::RevokeKey { key: scoped, owner: Some(app[0]) }, signing);
     story.act(Command::RevokeUser { account: app[0], user: alice }, signing);
+    // One that nobody saw, by the key that would have vouched for it; and one whose creds are out.
+    let nowhere =
+        Command::VoidCommand { command_id: Uuid::from_u128(7), account: Some(app[0]), revoke: None };
+    story.act(nowhere, app[1]);
+    let user = story.draw(&[Kind::User])[0];
+    let handed_out = HandedOut { account: app[0], user, issued_at: 1_795_423_000 };
+    let command_id = Uuid::from_u128(8);
+    story.act(Command::VoidCommand { command_id, account: None, revoke: Some(handed_out) }, signing);
     story
 }
 
@@ -230,6 +241,6 @@ fn every_byte_is_the_same_everywhere() {
 #[test]
 fn every_command_and_every_fact_is_in_it() {
     let story = story();
-    assert_eq!(story.commands, (0..8).collect());
-    assert_eq!(story.facts, (0..10).collect());
+    assert_eq!(story.commands, (0..9).collect());
+    assert_eq!(story.facts, (0..11).collect());
 }

@@ -4,8 +4,8 @@ mod lab;
 
 use cim_keys_core::command::Command;
 use cim_keys_core::context::Context;
-use cim_keys_core::journal::{Hold, Pending, Progress, Ready, StreamIdentity};
-use cim_keys_core::registry::Facts;
+use cim_keys_core::journal::{Hold, Own, Pending, Progress, Ready, State, StreamIdentity};
+use cim_keys_core::registry::{Facts, Lookup};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::keys_events_stream_config;
 use cim_keys_core::sync::{
@@ -72,7 +72,9 @@ impl Desk {
     fn answer(&mut self, output: &Output) -> Option<Input> {
         Some(match output {
             Output::LoadFacts { scopes } => {
-                Input::Facts { facts: self.lab.registry.facts(scopes, false), own: Vec::new() }
+                let facts = self.lab.registry.facts(scopes, false);
+                let asked = |p: &&Pending| scopes.contains(&Lookup::Command(p.context.command_id));
+                Input::Facts { facts, own: self.pending.iter().filter(asked).map(own).collect() }
             }
             Output::Load { after, .. } => {
                 let commands = self.pending.iter().filter(|p| p.position > *after).cloned().collect();
@@ -137,6 +139,17 @@ fn ready(pending: &Pending) -> Ready {
         authority: pending.context.authority,
         envelopes: pending.envelopes.clone(),
         messages_hash: pending.messages_hash,
+    }
+}
+
+fn own(pending: &Pending) -> Own {
+    Own {
+        command_id: pending.context.command_id,
+        position: pending.position,
+        state: State::Pending,
+        draft_hash: pending.draft_hash,
+        command_hash: pending.command.hash(),
+        authority: pending.context.authority,
     }
 }
 
@@ -300,4 +313,54 @@ fn what_no_reader_would_admit_is_never_sent() {
         assert_eq!(desk.held.iter().map(|hold| hold.command_id).collect::<Vec<_>>(), [damaged]);
         assert_eq!(sending.messages.len(), 1, "the others go on");
     }
+}
+
+#[test]
+fn what_another_host_voided_is_held_and_never_sent() {
+    // Given two commands of ours,
+    let mut desk = Desk::new();
+    desk.user("alice");
+    desk.user("bob");
+    let ids: Vec<_> = desk.pending.iter().map(|pending| pending.context.command_id).collect();
+    // when another host voids the first one with the operator's key, and the other with a key that has no say in it,
+    let before = desk.lab.registry.clone();
+    let void = |command_id, account| Command::VoidCommand { command_id, account, revoke: None };
+    let other = desk.lab.account("OTHER");
+    desk.lab.run(void(ids[0], None), desk.lab.founding[OPERATOR_SIGNING]).unwrap();
+    desk.lab.run(void(ids[1], Some(other.0)), other.1).unwrap();
+    desk.lab.registry = before;
+    // then the first is held as what it is, and only the second is sent.
+    let sending = desk.sent();
+    let held: Vec<_> = desk.held.iter().map(|hold| (hold.command_id, hold.reason.code.as_str())).collect();
+    assert_eq!(held, [(ids[0], "voided")]);
+    assert_eq!(sending.messages.len(), 1);
+    assert_eq!(sending.messages[0].payload, desk.pending[0].envelopes[0].payload);
+    let recorded: Vec<_> = desk.persisted.iter().flat_map(|persist| &persist.recorded).collect();
+    let voided = recorded.iter().filter(|r| !r.voided.is_empty()).map(|r| r.command_id).collect::<Vec<_>>();
+    assert_eq!(voided, ids);
+}
+
+#[test]
+fn a_void_of_ours_is_recorded_with_its_acknowledgement() {
+    // Given a voiding in our journal, and the command that it is about behind it (as whoever took in a bundle has it),
+    let mut desk = Desk::new();
+    desk.user("alice");
+    let id = desk.pending[0].context.command_id;
+    let command = Command::VoidCommand { command_id: id, account: None, revoke: None };
+    let context = desk.lab.context(desk.lab.founding[OPERATOR_SIGNING], Vec::new());
+    desk.write(command, context);
+    desk.pending.swap(0, 1);
+    (desk.pending[0].position, desk.pending[1].position) = (1, 2);
+    // when both are looked at, then only the voiding is sent,
+    let progress = Progress { recheck_due: true, ..desk.machine.progress().clone() };
+    desk.machine = Machine::new(desk.lab.registry.id().clone(), progress);
+    let sending = desk.sent();
+    assert_eq!(sending.messages.len(), 1);
+    assert_eq!(desk.held.iter().map(|hold| hold.reason.code.as_str()).collect::<Vec<_>>(), ["voided"]);
+    // and its acknowledgement is as good as reading it.
+    let sequence = desk.lab.sequence + 1;
+    desk.hand_in(Input::Reply(Reply::Ack { stream: "KEYS_EVENTS".into(), sequence, duplicate: false }));
+    let recorded: Vec<_> = desk.persisted.iter().flat_map(|persist| &persist.recorded).collect();
+    let kept: Vec<_> = recorded.iter().map(|r| (r.command_id == id, r.first, r.voided.len())).collect();
+    assert_eq!(kept, [(false, sequence, 0), (true, sequence, 1)]);
 }

@@ -98,11 +98,29 @@ pub enum KeyError {
         /// Where it stands.
         state: State,
     },
-    /// A held command was made here.
-    #[error("the command {id} was made here: dropping own commands is not built yet")]
-    HeldOwn {
+    /// A held command came in a bundle.
+    #[error("the command {id} came in a bundle: only the host that minted it decides it anew")]
+    HeldImported {
         /// The id.
         id: Uuid,
+    },
+    /// Creds are out for a command whose id another command was admitted under: no voiding can revoke them.
+    #[error(
+        "creds of user {user} were handed out for command {id}, and another command was admitted under that id"
+    )]
+    CredsOut {
+        /// The id.
+        id: Uuid,
+        /// The user, whom the registry never knew.
+        user: PublicKey,
+    },
+    /// No attempt at a held command can be admitted any more.
+    #[error("the id of command {id} is used up: {reason}")]
+    UsedUp {
+        /// The id.
+        id: Uuid,
+        /// Why it is held, in words.
+        reason: String,
     },
     /// The command id is another command's.
     #[error("command {id} was given before, with other content")]
@@ -180,7 +198,9 @@ impl KeyError {
             Self::NothingPending => "nothing-pending",
             Self::NoCommand { .. } => "unknown-command",
             Self::NotHeld { .. } => "not-held",
-            Self::HeldOwn { .. } => "held-own",
+            Self::HeldImported { .. } => "held-imported",
+            Self::UsedUp { .. } => "used-up",
+            Self::CredsOut { .. } => "creds-out",
             Self::IdTaken { .. } => "id-taken",
             Self::Unknown { .. } => "unknown",
             Self::ForeignKey { .. } => "foreign-key",

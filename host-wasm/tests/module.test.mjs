@@ -58,7 +58,8 @@ test("nothing is imported but what the bindings bring", async () => {
 
 test("what a browser loads does not grow unseen", () => {
   // Equal sources and one compiler give equal bytes: a larger module is a change that somebody made. Say why, then raise it.
-  assert.ok(gzipSync(module, { level: 9 }).length < 306_000, `${gzipSync(module, { level: 9 }).length} bytes`);
+  // 312,000 since commands can be voided, and names are looked at for what does not show and for seeds.
+  assert.ok(gzipSync(module, { level: 9 }).length < 312_000, `${gzipSync(module, { level: 9 }).length} bytes`);
 });
 
 test("no folder of the machine that built it is inside", () => {

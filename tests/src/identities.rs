@@ -301,6 +301,7 @@ impl Identities {
                     self.registry.put(entity.clone());
                 }
                 self.registry.record(admitted.recorded);
+                admitted.voided.into_iter().for_each(|voided| self.registry.record(voided));
             }
         }
     }

@@ -113,6 +113,7 @@ impl Ledger {
                         registry.put(facts.entity(*id).expect("loaded").expect("changed").clone());
                     }
                     registry.record(admitted.recorded);
+                    admitted.voided.into_iter().for_each(|voided| registry.record(voided));
                 }
             }
         }
@@ -199,7 +200,8 @@ impl Ledger {
         let listed = listed.into_iter().flat_map(|list| list.expect("a store that works"));
         let mut entities: BTreeSet<EntityId> = listed.map(|listed| listed.entity.id()).collect();
         entities.extend(audited.entities().map(|entity| entity.id()));
-        let commands = audited.commands().map(|recorded| Lookup::Command(recorded.command_id));
+        let used_up = audited.commands().chain(audited.voided());
+        let commands = used_up.map(|recorded| Lookup::Command(recorded.command_id));
         let lookups: Vec<Lookup> = entities.into_iter().map(Lookup::Entity).chain(commands).collect();
         let (facts, _) = store.facts(&lookups, false).expect("a store that works");
         assert_eq!(facts, audited.facts(&lookups, false), "a desk has another registry than an auditor");

@@ -6,6 +6,7 @@ mod key;
 mod plan;
 mod rejection;
 mod user;
+mod void;
 
 pub use found::KEYS as FOUNDING_KEYS;
 pub use rejection::Rejection;
@@ -21,6 +22,7 @@ use crate::rules;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// What somebody wants. One-shot, at most 1,000 events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +99,28 @@ pub enum Command {
         /// What it belongs to: the operator or account a signing key signs for, or a user's account.
         owner: Option<PublicKey>,
     },
+    /// Give a command up for good, whoever still has it: its id is used up. No keys.
+    VoidCommand {
+        /// Its id.
+        command_id: Uuid,
+        /// The account whose signing key vouches, and then for its own attempts alone; none where the operator does, for
+        /// all of them.
+        account: Option<PublicKey>,
+        /// Whose creds or token were handed out for it: refused from now on. That takes the operator's key.
+        revoke: Option<HandedOut>,
+    },
+}
+
+/// Creds or a token that somebody has although their command was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandedOut {
+    /// Identity key of the account.
+    pub account: PublicKey,
+    /// The user's key; the registry may never have known it.
+    pub user: PublicKey,
+    /// Unix seconds: when the newest of these tokens was issued.
+    pub issued_at: i64,
 }
 
 /// A scoped signing key's role.
@@ -121,7 +145,8 @@ impl Command {
             Self::SetPermissions { .. }
             | Self::RevokeUser { .. }
             | Self::GenerateCredentials { .. }
-            | Self::RevokeKey { .. } => Vec::new(),
+            | Self::RevokeKey { .. }
+            | Self::VoidCommand { .. } => Vec::new(),
         }
     }
 
@@ -137,13 +162,17 @@ impl Command {
             Self::GenerateCredentials { .. } => "generate-credentials",
             Self::GenerateKey { .. } => "generate-key",
             Self::RevokeKey { .. } => "revoke-key",
+            Self::VoidCommand { .. } => "void-command",
         }
     }
 
     /// Whether it ends something: such a command is decided anew by itself when another came first.
     #[must_use]
     pub fn is_revocation(&self) -> bool {
-        matches!(self, Self::RevokeUser { .. } | Self::RevokeKey { .. })
+        matches!(
+            self,
+            Self::RevokeUser { .. } | Self::RevokeKey { .. } | Self::VoidCommand { revoke: Some(_), .. }
+        )
     }
 
     /// Digest of the command: the same id with another digest is another promise.
@@ -168,6 +197,9 @@ impl Command {
             | Self::GenerateCredentials { account, user, .. } => user::scope(*account, *user, &mut scope),
             Self::GenerateKey { owner, .. } => key::scope_generate(*owner, context, &mut scope),
             Self::RevokeKey { key, owner } => key::scope_revoke(*key, *owner, &mut scope),
+            Self::VoidCommand { command_id, account, revoke } => {
+                void::scope(*command_id, *account, revoke.as_ref(), &mut scope);
+            }
         }
         scope
     }
@@ -201,6 +233,9 @@ pub fn decide(facts: &Facts, command: &Command, context: &Context) -> Result<Dra
             key::decide_generate(&mut plan, *owner, label.as_ref(), role.as_ref())?;
         }
         Command::RevokeKey { key, owner } => key::decide_revoke(&mut plan, *key, *owner)?,
+        Command::VoidCommand { command_id, account, revoke } => {
+            void::decide(&mut plan, *command_id, *account, revoke.as_ref())?;
+        }
     }
     let events = plan.finish();
     rules::judge(&mut facts.clone(), &events)?;

@@ -293,11 +293,11 @@ macro_rules! rules {
 
 rules! {
     /// Names are short and plain.
-    Name "name" "a name has at most 128 bytes, no control characters, no / and no \\",
+    Name "name" "a name has at most 128 bytes, no white space at its ends, no control and other unseen characters, no / and no \\, and is no seed",
     /// Texts for people are bounded.
     TooLong "too_long" "at most 8192 bytes",
     /// Tags are plain.
-    Tag "tag" "a tag is not empty and has no control characters",
+    Tag "tag" "a tag is not empty, has no white space at its ends, no control and other unseen characters, and is no seed",
     /// Times are Unix seconds.
     Time "time" "a time is a number of seconds since 1970, 0 for none",
     /// Claims live before they end.

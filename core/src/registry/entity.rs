@@ -272,6 +272,8 @@ pub(crate) fn entity_of(event: &Event) -> Option<EntityId> {
         }
         Fact::UserRevoked { account, .. } => Some(EntityId::User { account: *account, user: event.entity }),
         Fact::KeyGenerated { .. } | Fact::KeyRevoked { .. } => Some(EntityId::Key(event.entity)),
+        // A command is no entity: that its id is used up is kept with the commands.
+        Fact::CommandVoided { .. } => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::entity::{Entity, EntityId, entity_of, evolve};
 use crate::context::RegistryId;
 use crate::digest::Digest;
-use crate::event::Event;
+use crate::event::{Event, Fact};
 use crate::json;
 use crate::nkey::PublicKey;
 use crate::order;
@@ -26,16 +26,16 @@ pub enum Lookup {
         /// The name, compared exactly.
         name: String,
     },
-    /// The admitted command of this id.
+    /// What used this command id up.
     Command(Uuid),
 }
 
-/// What is kept of an admitted command.
+/// What used a command id up: the admitted command of this id, or one that voided it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recorded {
-    /// The command's id.
+    /// The id.
     pub command_id: Uuid,
-    /// Which attempt.
+    /// Which attempt was admitted. This and what follows is that of the command that voided the id last, where one did.
     pub attempt: u32,
     /// Digest of the command.
     pub command_hash: Digest,
@@ -47,6 +47,45 @@ pub struct Recorded {
     pub first: u64,
     /// Stream sequence of its last event.
     pub last: u64,
+    /// Authorities whose attempts at the id are void, the operator's key standing for all of them. Empty where the command
+    /// itself was admitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voided: Vec<PublicKey>,
+}
+
+impl Recorded {
+    /// Whether this makes an attempt by `authority` at the id void.
+    #[must_use]
+    pub fn voids(&self, authority: PublicKey, operator: PublicKey) -> bool {
+        self.voided.iter().any(|void| *void == authority || *void == operator)
+    }
+
+    /// This, as it is kept where something of the id was kept before: an id stays void for whom it was.
+    #[must_use]
+    pub fn over(mut self, before: Option<&Recorded>) -> Self {
+        if !self.voided.is_empty() {
+            let more = core::mem::take(&mut self.voided);
+            self.voided = before.map(|before| before.voided.clone()).unwrap_or_default();
+            for void in more {
+                if !self.voided.contains(&void) {
+                    self.voided.push(void);
+                }
+            }
+        }
+        self
+    }
+}
+
+/// What is kept of the ids that these events of one command void.
+pub(crate) fn voided(events: &[Event], by: &Recorded) -> Vec<Recorded> {
+    let void = |event: &Event| match event.fact {
+        Fact::CommandVoided { command_id } => {
+            let whose = if event.entity == event.registry { event.registry } else { by.authority };
+            Some(Recorded { command_id, voided: [whose].to_vec(), ..by.clone() })
+        }
+        _ => None,
+    };
+    events.iter().filter_map(void).collect()
 }
 
 /// A fact was asked for that the host did not load: a scope is incomplete.
@@ -179,6 +218,18 @@ impl Facts {
     /// # Errors
     /// It was not loaded.
     pub fn command(&self, id: Uuid) -> Result<Option<&Recorded>, Missing> {
+        Ok(self.recorded(id)?.filter(|recorded| recorded.voided.is_empty()))
+    }
+
+    /// Whether an attempt by `authority` at the command of an id is void.
+    ///
+    /// # Errors
+    /// It was not loaded.
+    pub fn is_void(&self, id: Uuid, authority: PublicKey) -> Result<bool, Missing> {
+        Ok(self.recorded(id)?.is_some_and(|recorded| recorded.voids(authority, self.registry.operator)))
+    }
+
+    fn recorded(&self, id: Uuid) -> Result<Option<&Recorded>, Missing> {
         match self.commands.get(&id) {
             Some(recorded) => Ok(recorded.as_ref()),
             None => Err(Missing { lookup: Lookup::Command(id) }),
@@ -209,7 +260,7 @@ impl Facts {
                 Lookup::Name { parent, name } => {
                     facts.put_name(*parent, name.clone(), self.name(*parent, name)?)
                 }
-                Lookup::Command(id) => facts.put_command(*id, self.command(*id)?.cloned()),
+                Lookup::Command(id) => facts.put_command(*id, self.recorded(*id)?.cloned()),
             }
         }
         Ok(facts)
@@ -249,12 +300,16 @@ impl Facts {
                 self.names.insert(key, Some(id));
             }
         }
+        // Who never was is revoked by the account's token alone: nothing of it is kept.
+        let changed = after.is_some().then_some(id);
         self.entities.insert(id, after);
-        Ok(Some(id))
+        Ok(changed)
     }
 
-    /// Notes that a command was admitted.
+    /// Notes what used an id up.
     pub(crate) fn record(&mut self, recorded: Recorded) {
-        self.commands.insert(recorded.command_id, Some(recorded));
+        let id = recorded.command_id;
+        let recorded = recorded.over(self.commands.get(&id).and_then(Option::as_ref));
+        self.commands.insert(id, Some(recorded));
     }
 }

@@ -60,9 +60,11 @@ impl Registry {
         self.confirmed.put(entity, self.id.operator);
     }
 
-    /// Notes an admitted command.
+    /// Notes what used a command id up.
     pub fn record(&mut self, recorded: Recorded) {
-        self.commands.insert(recorded.command_id, recorded);
+        let id = recorded.command_id;
+        let recorded = recorded.over(self.commands.get(&id));
+        self.commands.insert(id, recorded);
     }
 
     /// Writes an entity as the pending command at this place in the journal leaves it.
@@ -101,7 +103,12 @@ impl Registry {
 
     /// Admitted commands, by id.
     pub fn commands(&self) -> impl Iterator<Item = &Recorded> {
-        self.commands.values()
+        self.commands.values().filter(|recorded| recorded.voided.is_empty())
+    }
+
+    /// What voided ids, by id.
+    pub fn voided(&self) -> impl Iterator<Item = &Recorded> {
+        self.commands.values().filter(|recorded| !recorded.voided.is_empty())
     }
 
     /// Answers look-ups on the state at `head`, or with the overlay over it.

@@ -9,7 +9,8 @@ use crate::context::event_id;
 use crate::event::{Event, Fact};
 use crate::jwt;
 use crate::nkey::{Kind, PublicKey};
-use crate::registry::{Entity, EntityId, Facts, Lookup};
+use crate::registry::{Entity, EntityId, Facts, Lookup, Missing};
+use crate::text::is_plain;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -52,6 +53,10 @@ pub fn scope_of(event: &Event) -> Vec<Lookup> {
             scope.extend(owner.map(|owner| Lookup::Entity(owner_id(owner))));
         }
         Fact::KeyRevoked { .. } => {}
+        Fact::CommandVoided { command_id } => {
+            scope.push(Lookup::Command(*command_id));
+            scope.push(Lookup::Entity(owner_id(event.entity)));
+        }
     }
     scope
 }
@@ -71,12 +76,15 @@ pub fn judge(facts: &mut Facts, events: &[Event]) -> Result<BTreeSet<EntityId>, 
     if facts.command(first.command.id)?.is_some() {
         return Err(Violation::CommandKnown { id: first.command.id }.into());
     }
+    if facts.is_void(first.command.id, first.command.authority)? {
+        return Err(Violation::Voided { id: first.command.id }.into());
+    }
     let standing = standing(facts, first)?;
     let mut changed = BTreeSet::new();
     for event in events {
-        precondition(facts, event)?;
+        precondition(facts, event, events)?;
         // First of all who it is: what a stranger brings is not worth the work of judging its token.
-        authority(&standing, event)?;
+        authority(facts, &standing, event)?;
         token::check(facts, event, events)?;
         changed.extend(facts.apply(event)?);
     }
@@ -139,8 +147,14 @@ fn standing(facts: &Facts, first: &Event) -> Result<Standing, Fault> {
 }
 
 /// Who may vouch for an event. That a token's issuer may sign it is checked in [`token`].
-fn authority(standing: &Standing, event: &Event) -> Result<(), Fault> {
+fn authority(facts: &Facts, standing: &Standing, event: &Event) -> Result<(), Fault> {
     let allowed = match (&event.fact, standing) {
+        // What a signing key says of an id binds that key alone: whoever got hold of a scoped one must not be able to stop
+        // a revocation by the operator, or what another key vouches for. A key that signs for nobody says nothing.
+        (Fact::CommandVoided { .. }, Standing::Issuer(key)) => {
+            event.entity.kind() == Kind::Account && lists(facts, event.entity, *key)?
+        }
+        (Fact::CommandVoided { .. }, _) => event.entity == event.registry,
         (_, Standing::Identity) => true,
         (Fact::OperatorCreated | Fact::OperatorUpdated, _) => false,
         (_, Standing::OperatorKey) => true,
@@ -157,7 +171,7 @@ fn authority(standing: &Standing, event: &Event) -> Result<(), Fault> {
 }
 
 /// What must hold of the entity and its parent.
-fn precondition(facts: &Facts, event: &Event) -> Result<(), Fault> {
+fn precondition(facts: &Facts, event: &Event, command: &[Event]) -> Result<(), Fault> {
     let operator = facts.registry().operator;
     let founded = facts.entity(EntityId::Operator(operator))?.is_some();
     if event.fact == Fact::OperatorCreated {
@@ -169,6 +183,11 @@ fn precondition(facts: &Facts, event: &Event) -> Result<(), Fault> {
     }
     if !founded {
         return Err(Violation::NotFounded.into());
+    }
+    if let Fact::CommandVoided { command_id: id } = event.fact {
+        // A command that voids itself would be both.
+        let admitted = id == event.command.id || facts.command(id)?.is_some();
+        return if admitted { Err(Violation::Admitted { id }.into()) } else { Ok(()) };
     }
     let id = crate::registry::entity_of(event).ok_or(Violation::NoToken)?;
     let entity = facts.entity(id)?;
@@ -192,10 +211,15 @@ fn precondition(facts: &Facts, event: &Event) -> Result<(), Fault> {
             not_revoked(facts, event.entity)
         }
         // A later revocation may raise the time: tokens made offline in between are dead as well.
-        Fact::UserRevoked { revoked_at, .. } => match entity.and_then(Entity::revoked_at) {
+        Fact::UserRevoked { account, revoked_at } => match revoked(facts, entity, *account, event.entity)? {
             Some(at) if at >= *revoked_at => Err(Violation::AlreadyRevoked { id, at }.into()),
             _ => {
-                exists(entity, id)?;
+                // A command that is given up may have handed a token to somebody who was never created: that key is
+                // revoked in advance, and by nothing else.
+                if !command.iter().any(|other| matches!(other.fact, Fact::CommandVoided { .. })) {
+                    exists(entity, id)?;
+                }
+                exists(facts.entity(EntityId::Account(*account))?, EntityId::Account(*account))?;
                 // A time before the newest token would leave it alive on every server.
                 let newest = entity.and_then(Entity::token).map_or(0, |token| token.claims().issued_at);
                 if *revoked_at < newest {
@@ -220,12 +244,28 @@ fn precondition(facts: &Facts, event: &Event) -> Result<(), Fault> {
             }
         }
         Fact::KeyRevoked { .. } => live(entity, id),
+        Fact::CommandVoided { .. } => Ok(()),
     }
 }
 
-/// 1 to 128 bytes without control characters.
+/// Since when a user is refused: as it says itself, or its account's token where it never was created.
+pub(crate) fn revoked(
+    facts: &Facts,
+    user: Option<&Entity>,
+    account: PublicKey,
+    key: PublicKey,
+) -> Result<Option<i64>, Missing> {
+    if let Some(user) = user {
+        return Ok(user.revoked_at());
+    }
+    let token = facts.entity(EntityId::Account(account))?.and_then(Entity::token);
+    let body = token.and_then(|token| token.claims().body.as_account());
+    Ok(body.and_then(|body| body.revocations.get(&alloc::string::ToString::to_string(&key)).copied()))
+}
+
+/// 1 to 128 bytes of plain text.
 pub(crate) fn valid_label(label: &str) -> bool {
-    !label.is_empty() && label.len() <= 128 && label.trim() == label && !label.chars().any(char::is_control)
+    !label.is_empty() && label.len() <= 128 && is_plain(label)
 }
 
 fn new(entity: Option<&Entity>, id: EntityId) -> Result<(), Fault> {

@@ -13,8 +13,13 @@ use alloc::string::ToString;
 pub(crate) const AHEAD_LIMIT: i64 = 300;
 
 pub(super) fn check(facts: &Facts, event: &Event, command: &[Event]) -> Result<(), Fault> {
-    let wants_token =
-        !matches!(event.fact, Fact::UserRevoked { .. } | Fact::KeyGenerated { .. } | Fact::KeyRevoked { .. });
+    let wants_token = !matches!(
+        event.fact,
+        Fact::UserRevoked { .. }
+            | Fact::KeyGenerated { .. }
+            | Fact::KeyRevoked { .. }
+            | Fact::CommandVoided { .. }
+    );
     let token = match (&event.token, wants_token) {
         (None, false) => return Ok(()),
         (Some(token), true) => token,

@@ -31,6 +31,18 @@ pub enum Violation {
         /// The id.
         id: Uuid,
     },
+    /// The command's id was voided.
+    #[error("command {id} was voided: it was given up for good, make it anew under another id")]
+    Voided {
+        /// The id.
+        id: Uuid,
+    },
+    /// What was admitted cannot be given up.
+    #[error("command {id} was admitted: it cannot be voided any more")]
+    Admitted {
+        /// The id.
+        id: Uuid,
+    },
     /// Nothing can happen before the registry is founded.
     #[error("the registry is not founded yet")]
     NotFounded,
@@ -83,7 +95,9 @@ pub enum Violation {
     #[error("a name is needed")]
     NoName,
     /// An empty, long or unprintable label.
-    #[error("a label is 1 to 128 bytes of text without control characters")]
+    #[error(
+        "a label is 1 to 128 bytes of text without white space at its ends, without control and other unseen characters, and no seed"
+    )]
     Label,
     /// A signing key must be of its owner's kind.
     #[error("{key} cannot sign for {owner}: an operator's signing keys begin with O, an account's with A")]
@@ -154,6 +168,8 @@ impl Violation {
             Self::ForeignRegistry { .. } => "foreign-registry",
             Self::EventId { .. } => "event-id",
             Self::CommandKnown { .. } => "command-known",
+            Self::Voided { .. } => "voided",
+            Self::Admitted { .. } => "already-admitted",
             Self::NotFounded => "not-founded",
             Self::AlreadyFounded => "already-founded",
             Self::Authority { .. } => "authority",

@@ -4,12 +4,12 @@ use super::contract::{Moment, Outgoing, Output, Overlay, Persist, Reply, Send, S
 use super::machine::{Batch, Machine, Pass, State};
 use super::patience::{self, Next};
 use super::reasons::{incomplete, named, too_old};
-use super::recheck::{Verdict, Work, genuine};
+use super::recheck::{Verdict, Work, genuine, voiding};
 use crate::admission::{Anomaly, Assembler, Group};
 use crate::digest::Digest;
 use crate::journal::{Hold, Progress, Ready};
 use crate::order;
-use crate::registry::{Facts, Lookup, Recorded};
+use crate::registry::{Facts, Lookup, Recorded, voided};
 use crate::rules::Reason;
 use crate::stream::SERVER_FLOOR;
 use alloc::boxed::Box;
@@ -330,7 +330,7 @@ impl Machine {
             sequence = last;
             position = command.position;
             persist.confirmed.push((command.command_id, first));
-            persist.recorded.push(Recorded {
+            let recorded = Recorded {
                 command_id: command.command_id,
                 attempt: command.attempt,
                 command_hash: command.command_hash,
@@ -338,7 +338,11 @@ impl Machine {
                 authority: command.authority,
                 first,
                 last,
-            });
+                voided: Vec::new(),
+            };
+            let voided = voided(&voiding(&command.envelopes), &recorded);
+            persist.recorded.push(recorded);
+            persist.recorded.extend(voided);
         }
         let last = batch.commands.last().and_then(|command| command.envelopes.last());
         let digest =

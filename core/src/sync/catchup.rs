@@ -4,6 +4,7 @@ use super::contract::{Moment, Output, Persist, Persisted, Read, Status, StreamIn
 use super::machine::{Caught, Machine, State};
 use super::reasons::{behind, foreign_registry, gap, incomplete, named};
 use crate::admission::{Complete, Group, StoredMessage};
+use crate::context::RegistryId;
 use crate::journal::{Hold, Own, Progress, State as OwnState};
 use crate::order;
 use crate::registry::{Entity, EntityId, Facts, Lookup, Recorded};
@@ -193,7 +194,11 @@ impl Machine {
                             self.tried.clear();
                         }
                     }
+                    let void =
+                        admitted.voided.iter().filter_map(|voided| given_up(own, voided, &self.registry));
+                    persist.held.extend(void);
                     persist.recorded.push(admitted.recorded);
+                    persist.recorded.extend(admitted.voided);
                 }
                 Ok(Err(anomaly)) => {
                     // One stream is one registry: the first that is founded on it.
@@ -254,6 +259,17 @@ enum Mine {
     Confirmed,
     /// Not ours, or another draft of ours: then ours is to be held.
     Other(Option<Hold>),
+}
+
+/// One of our commands whose id somebody voided: no attempt of it is admitted any more.
+fn given_up(own: &[Own], voided: &Recorded, registry: &RegistryId) -> Option<Hold> {
+    let mine = own.iter().find(|own| own.command_id == voided.command_id)?;
+    let open = matches!(mine.state, OwnState::Pending | OwnState::Held);
+    if !open || !voided.voids(mine.authority, registry.operator) {
+        return None;
+    }
+    let text = "it was voided on another host and is never published: make what is still wanted anew";
+    Some(Hold { command_id: mine.command_id, reason: named("voided", text.to_string()) })
 }
 
 fn whole(group: &Group) -> Option<&Complete> {

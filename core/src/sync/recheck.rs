@@ -8,7 +8,7 @@ use crate::draft::messages_hash;
 use crate::envelope::{self, Envelope, Opened};
 use crate::event::Event;
 use crate::journal::{Pending, Ready};
-use crate::registry::{EntityId, Facts, Lookup, Missing};
+use crate::registry::{EntityId, Facts, Lookup, Missing, Recorded, voided};
 use crate::rules::{self, Fault, Reason};
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
@@ -66,6 +66,18 @@ impl Work {
         let mut part = facts.only(&self.event_scope)?;
         match rules::judge(&mut part, &self.events) {
             Ok(changed) => {
+                let context = &self.pending.context;
+                let recorded = Recorded {
+                    command_id: context.command_id,
+                    attempt: context.attempt,
+                    command_hash: self.pending.command.hash(),
+                    draft_hash: self.pending.draft_hash,
+                    authority: context.authority,
+                    first: 0,
+                    last: 0,
+                    voided: Vec::new(),
+                };
+                voided(&self.events, &recorded).into_iter().for_each(|void| part.record(void));
                 facts.overwrite(part);
                 Ok(Verdict::Stands { facts_hash, changed })
             }
@@ -96,6 +108,13 @@ fn opened(envelopes: &[Envelope]) -> Vec<Opened> {
     let opened: Result<Vec<Opened>, _> =
         envelopes.iter().map(|e| envelope::decode(e.subject.as_str(), &e.headers, &e.payload)).collect();
     opened.unwrap_or_default()
+}
+
+/// Those among the events that use the id of another command up.
+pub(super) fn voiding(envelopes: &[Envelope]) -> Vec<Event> {
+    let voids = |e: &&Envelope| e.subject.event_type() == "keys.command.voided";
+    let open = |e: &Envelope| envelope::decode(e.subject.as_str(), &e.headers, &e.payload).ok();
+    envelopes.iter().filter(voids).filter_map(open).map(|opened| opened.event).collect()
 }
 
 fn hold(code: &str, text: &str) -> Verdict {

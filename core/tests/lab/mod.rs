@@ -155,6 +155,7 @@ impl Lab {
                                 self.registry.put(facts.entity(*id).unwrap().unwrap().clone());
                             }
                             self.registry.record(admitted.recorded);
+                            admitted.voided.into_iter().for_each(|void| self.registry.record(void));
                         }
                         Err(anomaly) => outcome = Err(anomaly.reason.code),
                     }

@@ -165,21 +165,22 @@ fn host_for(
         Err(StoreError::Missing { .. }) if dry_run => {
             let scratch = Scratch::new()?;
             let store = Store::create(&scratch.store()).map_err(KeyError::from)?;
-            return Ok((globals.host_over(store, vault), Some(scratch)));
+            return Ok((globals.host_over(store, vault)?, Some(scratch)));
         }
         Err(StoreError::Missing { .. }) => Store::create(&path),
         opened => opened,
     };
-    Ok((globals.host_over(store.map_err(KeyError::from)?, vault), None))
+    Ok((globals.host_over(store.map_err(KeyError::from)?, vault)?, None))
 }
 
 fn export(args: &Export, globals: &Globals) -> Result<(), CliError> {
     let host = globals.host()?;
-    let bundle: Bundle = host.export(args.held)?;
+    let bundle: Bundle = host.exported(args.held)?;
     let bytes = bundle::encode(&bundle).map_err(KeyError::from)?;
-    if args.dry_run {
-        files::check_new(&args.out).map_err(KeyError::from)?;
-    } else {
+    files::check_new(&args.out).map_err(KeyError::from)?;
+    if !args.dry_run {
+        // Before the first byte of it is anywhere else.
+        host.note_exported(&bundle)?;
         files::write_new(&args.out, &bytes).map_err(KeyError::from)?;
     }
     let commands: Vec<Line> = bundle.commands.iter().map(|bundled| Line::new(bundled, None)).collect();

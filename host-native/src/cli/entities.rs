@@ -6,6 +6,7 @@ use crate::error::KeyError;
 use crate::host::{Host, Outcome};
 use crate::store::{Held, Listed, Store};
 use cim_keys_core::command::Command;
+use cim_keys_core::event::{Event, Fact};
 use cim_keys_core::jwt::{Account as AccountBody, AccountLimits, SigningKey, TokenId, UserRights};
 use cim_keys_core::nkey::{Kind, PublicKey};
 use cim_keys_core::registry::{Account, Entity, EntityId, Key, Lookup, User};
@@ -19,6 +20,11 @@ use uuid::Uuid;
 pub(super) const NOT_ENFORCED: &str = "NOT ENFORCED: push pending";
 /// What stands beside whatever the stream does not have yet.
 pub(super) const NOT_PUBLISHED: &str = "not published";
+
+/// Creds of a command that the stream does not have yet.
+const UNPUBLISHED: &str = "unpublished";
+/// Creds of a command of which the stream has another attempt.
+const SUPERSEDED: &str = "superseded";
 
 /// An entity with its marks.
 #[derive(Debug, Serialize)]
@@ -131,7 +137,13 @@ impl<'a> Viewer<'a> {
                 view.signing_keys = listed.unwrap_or_default().into_iter().map(plain).collect();
             }
             Entity::Account(account) => self.account(account, &mut view)?,
-            Entity::User(user) => self.user(user, &mut view)?,
+            Entity::User(user) => {
+                self.user(user, &mut view)?;
+                let handed_out = |position| self.store.is_handed_out(position).map_err(KeyError::from);
+                if listed.pending.map(handed_out).transpose()? == Some(true) {
+                    view.marks.push(format!("creds {UNPUBLISHED}"));
+                }
+            }
             Entity::Key(key) => self.key(key, &mut view)?,
         }
         if !confirmed {
@@ -250,8 +262,15 @@ pub(super) struct HeldView {
     pub(super) about: String,
     pub(super) code: String,
     pub(super) reason: String,
-    /// Whether it came in a bundle: `held drop` gives it up.
+    /// Whether it came in a bundle: then only its minter decides it anew.
     pub(super) imported: bool,
+    /// Which attempt is held.
+    pub(super) attempt: u32,
+    /// Whether an attempt at it left this host: was sent, or exported.
+    pub(super) sent: bool,
+    /// Of creds that were handed out for it: `unpublished`, or `superseded` where another attempt came first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) creds: Option<&'static str>,
 }
 
 impl From<&Held> for HeldView {
@@ -263,6 +282,13 @@ impl From<&Held> for HeldView {
             code: held.reason.code.clone(),
             reason: held.reason.text.clone(),
             imported: held.imported,
+            attempt: held.context.attempt,
+            sent: held.sent,
+            creds: held.handed_out.then_some(if held.reason.code == "overtaken" {
+                SUPERSEDED
+            } else {
+                UNPUBLISHED
+            }),
         }
     }
 }
@@ -281,6 +307,7 @@ pub(super) fn about(command: &Command) -> String {
             .or_else(|| role.as_ref().map(|role| role.name.clone()))
             .unwrap_or_else(|| kind.as_str().to_owned()),
         Command::RevokeKey { key, .. } => key.to_string(),
+        Command::VoidCommand { command_id, .. } => command_id.to_string(),
     }
 }
 
@@ -307,7 +334,8 @@ pub(super) struct Done {
 pub(super) struct EventLine {
     pub(super) event_id: Uuid,
     pub(super) event_type: String,
-    pub(super) entity: PublicKey,
+    /// Public key of the entity, or the id of a command that was voided.
+    pub(super) entity: String,
 }
 
 impl Done {
@@ -329,9 +357,14 @@ impl Done {
     }
 }
 
-fn event_line(event: &cim_keys_core::event::Event) -> EventLine {
+pub(super) fn event_line(event: &Event) -> EventLine {
     let (entity, operation) = event.fact.name();
-    EventLine { event_id: event.id, event_type: format!("keys.{entity}.{operation}"), entity: event.entity }
+    let event_type = format!("keys.{entity}.{operation}");
+    let about = match event.fact {
+        Fact::CommandVoided { command_id } => command_id.to_string(),
+        _ => event.entity.to_string(),
+    };
+    EventLine { event_id: event.id, event_type, entity: about }
 }
 
 /// Marks in one cell.

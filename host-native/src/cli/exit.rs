@@ -163,11 +163,17 @@ fn judge(error: &KeyError) -> (Exit, Option<&'static str>) {
         KeyError::Refused { .. } => (Exit::Conflict, Some("have it made anew on what this registry has now")),
         KeyError::NothingPending => (Exit::NotFound, Some("`cim-keys log` shows what is on the stream")),
         KeyError::NoCommand { .. } | KeyError::NotHeld { .. } => {
-            (Exit::NotFound, Some("`cim-keys status` names what is held"))
+            (Exit::NotFound, Some("`cim-keys held list` names what is held"))
         }
-        KeyError::HeldOwn { .. } => {
-            (Exit::Conflict, Some("it does no harm where it is; make what is still wanted anew"))
+        KeyError::HeldImported { .. } | KeyError::UsedUp { .. } => {
+            (Exit::Conflict, Some("give it up (`cim-keys held drop ID`) and make what is still wanted anew"))
         }
+        KeyError::CredsOut { .. } => (
+            Exit::Conflict,
+            Some(
+                "make that user known and revoke it: `cim-keys user create NAME --account A --key U…`, `cim-keys user revoke`; then drop the command",
+            ),
+        ),
         KeyError::IdTaken { .. } => (Exit::Conflict, Some("a command id is one promise: take a new one")),
         KeyError::Unknown { .. } => {
             (Exit::NotFound, Some("`cim-keys list accounts` and `cim-keys list users` show what there is"))
@@ -243,6 +249,12 @@ fn violation(violation: &Violation) -> (Exit, Option<&'static str>) {
         Violation::NameTaken { .. } => (Exit::Conflict, Some("take another name, or revoke who has it")),
         Violation::KeyTaken { .. } => (Exit::Conflict, Some("make a new key")),
         Violation::KeyRevoked { .. } | Violation::AlreadyRevoked { .. } => (Exit::Conflict, None),
+        Violation::Voided { .. } => {
+            (Exit::Conflict, Some("make what is still wanted anew: it gets an id of its own"))
+        }
+        Violation::Admitted { .. } => {
+            (Exit::Conflict, Some("it is on the stream: revoke or change what it made"))
+        }
         Violation::AlreadyFounded | Violation::CommandKnown { .. } | Violation::NotNewest { .. } => {
             (Exit::Conflict, None)
         }

@@ -6,7 +6,7 @@ use crate::ambient::Ambient;
 use crate::host::Host;
 use crate::store::{Store, StoreError};
 use crate::vault::Vault;
-use cim_keys_core::context::Actor;
+use cim_keys_core::context::{Actor, ActorError};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -48,7 +48,20 @@ pub struct Globals {
     output: Format,
     /// Who wants it; stands in every event, for ever
     #[arg(long, global = true, env = "CIM_KEYS_ACTOR", value_name = "NAME", help_heading = "Global options")]
-    actor: Option<Actor>,
+    actor: Option<Named>,
+}
+
+/// What was typed for an actor. A seed that was pasted in the wrong place must not be repeated, and clap repeats whatever
+/// it refuses: so it is refused later.
+#[derive(Clone, Debug)]
+struct Named(Result<Actor, ActorError>);
+
+impl FromStr for Named {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.parse()))
+    }
 }
 
 /// Name of a registry: letters, digits, `.`, `-`, `_`, at most 64, not a dot first.
@@ -125,12 +138,19 @@ impl Globals {
     }
 
     /// Who wants it: `--actor`, else the user's name.
-    #[must_use]
-    pub fn actor(&self) -> Actor {
+    ///
+    /// # Errors
+    /// What was given is no actor.
+    pub fn actor(&self) -> Result<Actor, CliError> {
         let named =
             || ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| env::var(name).ok()?.parse().ok());
         let unknown = || "unknown".parse().unwrap_or_else(|_| unreachable!("a plain word is an actor"));
-        self.actor.clone().or_else(named).unwrap_or_else(unknown)
+        match &self.actor {
+            Some(Named(Ok(actor))) => Ok(actor.clone()),
+            Some(Named(Err(error))) => Err(CliError::usage(error.to_string())
+                .hint("give --actor or CIM_KEYS_ACTOR a name, such as ann@example.com")),
+            None => Ok(named().unwrap_or_else(unknown)),
+        }
     }
 
     /// The store of a registry that was founded.
@@ -163,13 +183,15 @@ impl Globals {
     /// There is none.
     pub fn host(&self) -> Result<Host, CliError> {
         let store = self.store()?;
-        Ok(self.host_over(store, Vault::new(&self.identity_path()?)))
+        self.host_over(store, Vault::new(&self.identity_path()?))
     }
 
     /// A host over this store and vault.
-    #[must_use]
-    pub fn host_over(&self, store: Store, vault: Vault) -> Host {
-        Host::new(store, vault, Ambient::system(), self.actor())
+    ///
+    /// # Errors
+    /// See [`actor`](Self::actor).
+    pub fn host_over(&self, store: Store, vault: Vault) -> Result<Host, CliError> {
+        Ok(Host::new(store, vault, Ambient::system(), self.actor()?))
     }
 
     /// Flags that name the same registry again, for lines to type next: with a blank before each.

@@ -59,7 +59,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     // A dry run must leave nothing behind, so it works in a folder that goes away.
     let scratch = if args.dry_run && !path.exists() { Some(Scratch::new()?) } else { None };
     let store = Store::create(&scratch.as_ref().map_or_else(|| path.clone(), Scratch::store));
-    let host = globals.host_over(store.map_err(KeyError::from)?, Vault::or_create(&identity));
+    let host = globals.host_over(store.map_err(KeyError::from)?, Vault::or_create(&identity))?;
     let outcome = host.found(&founding, args.dry_run)?;
     let claims = |event: &cim_keys_core::event::Event| Some((event.claims()?.name.clone(), event.entity));
     let accounts =

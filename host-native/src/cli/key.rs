@@ -154,7 +154,7 @@ fn plain(args: &Generate, globals: &Globals) -> Result<(), CliError> {
 }
 
 fn known(args: &Generate, store: Store, globals: &Globals) -> Result<(), CliError> {
-    let host = globals.host_over(store, Vault::new(&globals.identity_path()?));
+    let host = globals.host_over(store, Vault::new(&globals.identity_path()?))?;
     let owner = args.owner.as_deref().map(|owner| resolve::owner(host.store(), owner)).transpose()?;
     let kind = match (args.kind, owner) {
         (Some(kind), Some(owner)) if kind != owner.kind() => {

@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     let store = globals.store()?;
     let pairs = read(&args.file)?;
     // A store that came in a bundle may be the first thing that needs an identity here.
-    let host = globals.host_over(store, Vault::or_create(&globals.identity_path()?));
+    let host = globals.host_over(store, Vault::or_create(&globals.identity_path()?))?;
     let new = host.keep(&pairs, args.dry_run)?;
     let line = |pair: &KeyPair| Line {
         public_key: pair.public_key(),

@@ -152,7 +152,8 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             return status;
         }
     };
-    match cli.verb.run(&cli.globals) {
+    // Before anything is made: what stands in every event must be good.
+    match cli.globals.actor().and_then(|_| cli.verb.run(&cli.globals)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cli.globals.output().error(&error);

@@ -52,6 +52,10 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     };
     let mut view = Viewer::new(&store, Ambient::system().now()).view(listed)?;
     view.jwt = listed.entity.token().and_then(|token| token.text());
+    // Whoever has the user's seed can use it from now on.
+    if let (Entity::User(_), Some(position)) = (&listed.entity, listed.pending) {
+        store.note_shown(position).map_err(KeyError::from)?;
+    }
     globals.output().data(&view, text)
 }
 

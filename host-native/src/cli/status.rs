@@ -193,12 +193,14 @@ fn text(standing: &Standing, now: Timestamp, globals: &Globals) -> String {
             held.command_id,
             printable(&held.reason)
         ));
-        if held.imported {
-            lines.push(format!(
-                "           it came in a bundle; to give it up: cim-keys{again} held drop {}",
-                held.command_id
-            ));
-        }
+        let id = held.command_id;
+        lines.push(if held.imported {
+            format!("           it came in a bundle; to give it up: cim-keys{again} held drop {id}")
+        } else {
+            format!(
+                "           to decide it anew: cim-keys{again} held retry {id}; to give it up: held drop {id}"
+            )
+        });
     }
     for anomaly in &standing.anomaly_list {
         let sequences: Vec<String> = anomaly.sequences.iter().map(u64::to_string).collect();

@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         None => Vault::or_create(&own),
         Some(identity) => Vault::or_create(identity),
     };
-    let host = globals.host_over(store, vault);
+    let host = globals.host_over(store, vault)?;
     let options = Options {
         data,
         program: Some(program),

@@ -27,7 +27,11 @@ impl Host {
             Command::CreateAccount { .. }
             | Command::RevokeUser { .. }
             | Command::GenerateKey { .. }
-            | Command::RevokeKey { .. } => self.operator_key(operator),
+            | Command::RevokeKey { .. }
+            | Command::VoidCommand { account: None, .. } => self.operator_key(operator),
+            Command::VoidCommand { account: Some(account), .. } => {
+                self.account_key(*account, Wanted::Plain(None))
+            }
             Command::CreateUser { account, rights, .. } => match (&request.role, rights) {
                 (Some(role), _) => self.account_key(*account, Wanted::Role(role)),
                 (None, _) => self.account_key(*account, Wanted::Plain(None)),
@@ -70,7 +74,7 @@ impl Host {
         }
     }
 
-    fn operator_key(&self, operator: PublicKey) -> Result<PublicKey, KeyError> {
+    pub(super) fn operator_key(&self, operator: PublicKey) -> Result<PublicKey, KeyError> {
         let entity = self.entity(EntityId::Operator(operator))?;
         let body =
             entity.as_ref().and_then(Entity::token).and_then(|token| token.claims().body.as_operator());

@@ -1,11 +1,11 @@
-//! Commands that travel as a file: taken in from a bundle, written into one, and given up where they do not stand.
+//! Commands that travel as a file: taken in from a bundle, written into one.
 
 use super::Host;
 use crate::error::KeyError;
 use crate::store::Import;
 use cim_keys_core::bundle::{Bundle, Verified, VerifiedCommand};
 use cim_keys_core::context::RegistryId;
-use cim_keys_core::journal::{Own, State};
+use cim_keys_core::journal::Own;
 use cim_keys_core::registry::{Facts, Lookup, Registry};
 use uuid::Uuid;
 
@@ -84,39 +84,36 @@ impl Host {
 
     /// Everything that is to be published, as a bundle: for a host that has a network. It stays pending here; whoever is
     /// first publishes it, and it is published once. Held commands, which stand nowhere as they are, come along where
-    /// they are wanted.
+    /// they are wanted. From now on others may have them: giving one up takes an event.
     ///
     /// # Errors
     /// [`KeyError::NothingPending`]; see [`KeyError`].
     pub fn export(&self, with_held: bool) -> Result<Bundle, KeyError> {
+        let bundle = self.exported(with_held)?;
+        self.note_exported(&bundle)?;
+        Ok(bundle)
+    }
+
+    /// Notes that what [`exported`](Self::exported) gave is about to leave this host.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn note_exported(&self, bundle: &Bundle) -> Result<(), KeyError> {
+        let ids: Vec<Uuid> = bundle.commands.iter().map(|bundled| bundled.context.command_id).collect();
+        Ok(self.store.note_exported(&ids)?)
+    }
+
+    /// What [`export`](Self::export) would give, to look at: nothing of it may leave this host before [`note_exported`](Self::note_exported).
+    ///
+    /// # Errors
+    /// See [`export`](Self::export).
+    pub fn exported(&self, with_held: bool) -> Result<Bundle, KeyError> {
         let registry = self.store.registry_id()?.clone();
         let commands = self.store.bundled(with_held)?;
         if commands.is_empty() {
             return Err(KeyError::NothingPending);
         }
         Ok(Bundle { registry, commands })
-    }
-
-    /// Gives up a held command that came in a bundle. Nothing of it was published by this host, and whoever minted it may
-    /// still do so.
-    ///
-    /// # Errors
-    /// There is no such command ([`KeyError::NoCommand`]), it is not held ([`KeyError::NotHeld`]), or it was made here
-    /// ([`KeyError::HeldOwn`]).
-    pub fn drop_held(&self, command_id: Uuid, dry_run: bool) -> Result<(), KeyError> {
-        let promised = self.store.promised(command_id)?.ok_or(KeyError::NoCommand { id: command_id })?;
-        if promised.state != State::Held {
-            return Err(KeyError::NotHeld { id: command_id, state: promised.state });
-        }
-        if !promised.imported {
-            return Err(KeyError::HeldOwn { id: command_id });
-        }
-        if dry_run || self.store.drop_held(command_id)? {
-            return Ok(());
-        }
-        // Another process was first.
-        let state = self.store.promised(command_id)?.map_or(State::Dropped, |promised| promised.state);
-        Err(KeyError::NotHeld { id: command_id, state })
     }
 
     /// Whether the store is this bundle's registry; false where it is empty and the bundle founds one.

@@ -21,6 +21,8 @@ impl Host {
     pub fn hand_out(&self, account: PublicKey, user: PublicKey, path: &Path) -> Result<(), KeyError> {
         let hand_out = self.store.hand_out(account, user)?.ok_or(KeyError::NoUserSeed { user })?;
         let text = self.creds_of(&hand_out)?;
+        files::check_new(path)?;
+        self.store.note_handed_out(hand_out.command_id)?;
         files::write_new(path, text.expose().as_bytes())?;
         Ok(self.store.erase_hand_out(hand_out.command_id)?)
     }
@@ -36,7 +38,9 @@ impl Host {
         deliver: impl FnOnce(&SecretText) -> Result<(), KeyError>,
     ) -> Result<(), KeyError> {
         let hand_out = self.store.hand_out(account, user)?.ok_or(KeyError::NoUserSeed { user })?;
-        deliver(&self.creds_of(&hand_out)?)?;
+        let text = self.creds_of(&hand_out)?;
+        self.store.note_handed_out(hand_out.command_id)?;
+        deliver(&text)?;
         Ok(self.store.erase_hand_out(hand_out.command_id)?)
     }
 
@@ -64,6 +68,7 @@ impl Host {
         let outcome = self.run(&Request { dry_run, ..Request::new(command) })?;
         if !dry_run {
             let text = creds::format(&self.token(account, user)?, &key)?;
+            self.store.note_handed_out(outcome.command_id)?;
             files::write_new(path, text.expose().as_bytes())?;
         }
         Ok(outcome)

@@ -3,11 +3,13 @@
 mod authority;
 mod bundle;
 mod hand_out;
+mod held;
 mod keep;
 mod redecide;
 mod run;
 
 pub use bundle::Imported;
+pub use held::{Dropped, Retried};
 
 use crate::ambient::Ambient;
 use crate::error::KeyError;

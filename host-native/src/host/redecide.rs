@@ -4,10 +4,10 @@ use super::run::{changed, internal};
 use super::{Host, Request};
 use crate::error::KeyError;
 use crate::store::{Committed, Entry};
-use cim_keys_core::command::{self, Command};
+use cim_keys_core::command::{self, Command, HandedOut};
 use cim_keys_core::context::Context;
 use cim_keys_core::journal::State;
-use cim_keys_core::nkey::Kind;
+use cim_keys_core::nkey::{Kind, PublicKey};
 use cim_keys_core::registry::{Entity, EntityId, Facts, Lookup};
 use cim_keys_core::time::Timestamp;
 use uuid::Uuid;
@@ -34,8 +34,7 @@ impl Host {
                 return Ok(false);
             }
             let (admitted, _) = self.store.facts(&[Lookup::Command(command_id)], true)?;
-            let anew =
-                promised.imported || admitted.command(command_id).is_ok_and(|recorded| recorded.is_some());
+            let anew = promised.imported || used_up(&admitted, command_id, promised.context.authority);
             let request = Request::new(promised.command);
             let mut context = Context {
                 now: self.later_than(promised.context.now, promised.revoked_at)?,
@@ -77,7 +76,9 @@ impl Host {
             };
             match written {
                 // A crash before this leaves a held command that is in force: it is settled next time.
-                Committed::At { .. } if promised.imported => return Ok(self.store.drop_held(command_id)?),
+                Committed::At { .. } if promised.imported => {
+                    return Ok(self.store.drop_held(command_id, &[])?);
+                }
                 Committed::At { .. } if anew => return Ok(self.store.settle(command_id)?),
                 Committed::At { .. } => return Ok(true),
                 Committed::Stale => {}
@@ -88,16 +89,33 @@ impl Host {
 
     /// Now, and a second later than the attempt before, so that every token is younger than those of that attempt; and not
     /// before the time that a first attempt named: the token that it was for may never get onto the stream.
-    fn later_than(&self, before: Timestamp, revoked_at: Option<i64>) -> Result<Timestamp, KeyError> {
+    pub(super) fn later_than(
+        &self,
+        before: Timestamp,
+        revoked_at: Option<i64>,
+    ) -> Result<Timestamp, KeyError> {
         let promised = revoked_at.unwrap_or(0).saturating_mul(1000);
         let later = Timestamp::from_millis(before.millis().saturating_add(1000).max(promised));
         Ok(self.ambient.now().max(later.map_err(|error| internal(&error.to_string()))?))
     }
 }
 
+/// Whether no attempt of this authority at the command can be admitted any more.
+pub(super) fn used_up(facts: &Facts, command_id: Uuid, authority: PublicKey) -> bool {
+    let admitted = facts.command(command_id).is_ok_and(|recorded| recorded.is_some());
+    admitted || facts.is_void(command_id, authority) == Ok(true)
+}
+
+/// Since when the account's token says that a user is refused: also one whom the registry never knew.
+fn refused_since(facts: &Facts, account: PublicKey, user: PublicKey) -> Option<i64> {
+    let entity = facts.entity(EntityId::Account(account)).ok().flatten()?;
+    let body = entity.token()?.claims().body.as_account()?;
+    body.revocations.get(&user.to_string()).copied()
+}
+
 /// Whether what a revocation wants is in force already. A key is dead from the moment it is revoked; a user's tokens are
 /// dead up to the revocation's time, which must reach as far as the first attempt did.
-fn in_force(facts: &Facts, command: &Command, first_attempt: Option<i64>) -> bool {
+pub(super) fn in_force(facts: &Facts, command: &Command, first_attempt: Option<i64>) -> bool {
     let revoked_at = |id| facts.entity(id).ok().flatten().and_then(Entity::revoked_at);
     let user = |account, user| {
         let at = revoked_at(EntityId::User { account, user });
@@ -107,6 +125,13 @@ fn in_force(facts: &Facts, command: &Command, first_attempt: Option<i64>) -> boo
         Command::RevokeUser { account, user: key } => user(*account, *key),
         Command::RevokeKey { key, owner: Some(account) } if key.kind() == Kind::User => user(*account, *key),
         Command::RevokeKey { key, .. } => revoked_at(EntityId::Key(*key)).is_some(),
+        Command::VoidCommand { command_id, revoke, .. } => {
+            let reaches = |handed_out: &HandedOut| {
+                let since = refused_since(facts, handed_out.account, handed_out.user);
+                since.is_some_and(|at| at >= handed_out.issued_at)
+            };
+            used_up(facts, *command_id, facts.registry().operator) && revoke.as_ref().is_none_or(reaches)
+        }
         _ => false,
     }
 }

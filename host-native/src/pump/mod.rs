@@ -186,6 +186,7 @@ impl<'a> Pump<'a> {
             reporter.leave(self.host.store());
             // What was on its way is not waited for any more: the stream tells what came of it.
             self.work.ground();
+            self.host.store().note_rest();
             match end? {
                 End::Blocked(reason)
                     if reason.code == MOVED && (reloads < RELOADS || matches!(mode, Mode::Stay)) =>
@@ -297,6 +298,7 @@ impl<'a> Pump<'a> {
                     self.work.drop_link();
                     return Ok(Some(Input::Disconnected));
                 }
+                store.note_sending()?;
                 self.work.send(send);
                 None
             }
@@ -398,7 +400,8 @@ impl<'a> Pump<'a> {
         summary.anomalies += persist.anomalies.len() as u64;
         summary.head = persist.progress.head;
         let own: std::collections::BTreeSet<_> = persist.confirmed.iter().map(|(id, _)| *id).collect();
-        for recorded in &persist.recorded {
+        // What was voided was not admitted.
+        for recorded in persist.recorded.iter().filter(|recorded| recorded.voided.is_empty()) {
             if own.contains(&recorded.command_id) {
                 summary.published += recorded.last - recorded.first + 1;
             } else {

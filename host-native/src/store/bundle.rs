@@ -1,13 +1,11 @@
 //! Commands that come in bundles, and those that leave in them.
 
 use super::commit::{self, Line, Revision};
-use super::error::RowError;
 use super::{Store, StoreError, rows};
 use cim_keys_core::bundle::{BundledCommand, VerifiedCommand};
 use cim_keys_core::context::RegistryId;
 use cim_keys_core::digest::Digest;
 use cim_keys_core::registry::Entity;
-use uuid::Uuid;
 
 /// A command of a bundle that stands here, with what it leaves.
 #[derive(Debug)]
@@ -82,23 +80,6 @@ impl Store {
                 });
             }
             Ok(commands)
-        })
-    }
-
-    /// Gives up a held command that came in a bundle. False where it is none, or not held any more.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub fn drop_held(&self, command_id: Uuid) -> Result<bool, StoreError> {
-        self.write(|transaction| -> Result<bool, RowError> {
-            let changed = transaction.execute(
-                "UPDATE journal SET state = 'dropped' WHERE command_id = ?1 AND state = 'held' AND imported",
-                [command_id.as_bytes().as_slice()],
-            )?;
-            if changed > 0 {
-                commit::moved(transaction)?;
-            }
-            Ok(changed > 0)
         })
     }
 }

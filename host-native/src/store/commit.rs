@@ -81,6 +81,10 @@ pub struct Promised {
     pub envelopes: Vec<Envelope>,
     /// Whether it came in a bundle: only whoever minted a command decides it anew under its id.
     pub imported: bool,
+    /// Whether an attempt at it left this store before it was held: was sent, or exported.
+    pub sent: bool,
+    /// Whether creds or a token of an attempt at it were given to somebody.
+    pub handed_out: bool,
 }
 
 impl Store {
@@ -120,8 +124,9 @@ impl Store {
             if !known.is_empty() || !stands(transaction, registry, revision, entry)? {
                 return Ok(Committed::Stale);
             }
-            append(transaction, registry, entry, revoked_at(entry.decision))
-                .map(|position| Committed::At { position })
+            let position = append(transaction, registry, entry, revoked_at(entry.decision))?;
+            self.may_be_sent(transaction, position)?;
+            Ok(Committed::At { position })
         })
     }
 
@@ -133,10 +138,16 @@ impl Store {
         let registry = self.registry_id()?;
         self.write(|transaction| {
             let id = entry.context.command_id;
-            let query = "SELECT position, revoked_at FROM journal WHERE command_id = ?1 AND state = 'held'";
-            let look = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?));
+            let query = "SELECT position, revoked_at, sent, handed_out FROM journal
+                 WHERE command_id = ?1 AND state = 'held'";
+            let look = |row: &rusqlite::Row<'_>| {
+                let out = (row.get::<_, bool>(2)?, row.get::<_, bool>(3)?);
+                Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, out))
+            };
             let old = transaction.query_row(query, [id.as_bytes().as_slice()], look).optional()?;
-            let Some((position, first_attempt)) = old else { return Ok(Committed::Stale) };
+            let Some((position, first_attempt, (sent, handed_out))) = old else {
+                return Ok(Committed::Stale);
+            };
             if !stands(transaction, registry, revision, entry)? {
                 return Ok(Committed::Stale);
             }
@@ -145,8 +156,15 @@ impl Store {
                 "DELETE FROM envelopes WHERE id >= ?1 * 1024 AND id < (?1 + 1) * 1024",
                 [position],
             )?;
-            append(transaction, registry, entry, first_attempt.or_else(|| revoked_at(entry.decision)))
-                .map(|position| Committed::At { position })
+            let first_attempt = first_attempt.or_else(|| revoked_at(entry.decision));
+            let position = append(transaction, registry, entry, first_attempt)?;
+            // What an earlier attempt left behind is out there still.
+            transaction.execute(
+                "UPDATE journal SET sent = ?2, handed_out = ?3 WHERE position = ?1",
+                (position, sent, handed_out),
+            )?;
+            self.may_be_sent(transaction, position)?;
+            Ok(Committed::At { position })
         })
     }
 
@@ -174,7 +192,7 @@ impl Store {
     pub fn promised(&self, command_id: Uuid) -> Result<Option<Promised>, StoreError> {
         self.read(|transaction| {
             let mut statement = transaction.prepare_cached(
-                "SELECT position, state, command, context, draft_hash, revoked_at, first, reason, imported
+                "SELECT position, state, command, context, draft_hash, revoked_at, first, reason, imported, sent, handed_out
                  FROM journal WHERE command_id = ?1",
             )?;
             let mut found = statement.query([command_id.as_bytes().as_slice()])?;
@@ -191,13 +209,15 @@ impl Store {
                 reason: row.get::<_, Option<String>>(7)?.map(|reason| rows::json(&reason)).transpose()?,
                 envelopes: envelopes(transaction, position)?,
                 imported: row.get(8)?,
+                sent: row.get(9)?,
+                handed_out: row.get(10)?,
             }))
         })
     }
 }
 
 /// Whether what was decided on is still so. Equal facts stand, whatever else was written meanwhile.
-fn stands(
+pub(super) fn stands(
     transaction: &Transaction<'_>,
     registry: &RegistryId,
     revision: Revision,
@@ -208,11 +228,13 @@ fn stands(
     }
     let scope = entry.command.scope(entry.context, registry);
     let facts = facts::facts(transaction, registry, &scope, true)?;
-    let new = matches!(facts.command(entry.context.command_id), Ok(None));
+    let id = entry.context.command_id;
+    let new =
+        matches!(facts.command(id), Ok(None)) && facts.is_void(id, entry.context.authority) == Ok(false);
     Ok(new && facts.hash() == entry.facts_hash)
 }
 
-fn append(
+pub(super) fn append(
     transaction: &Transaction<'_>,
     registry: &RegistryId,
     entry: &Entry<'_>,
@@ -338,7 +360,7 @@ pub(super) fn envelopes(transaction: &Transaction<'_>, position: u64) -> Result<
 }
 
 /// The time that a revocation names.
-fn revoked_at(decision: &Decision) -> Option<i64> {
+pub(super) fn revoked_at(decision: &Decision) -> Option<i64> {
     named_by(&decision.events)
 }
 

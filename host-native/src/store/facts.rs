@@ -103,7 +103,7 @@ fn holder(
     id.map(|id| rows::parse(&id)).transpose()
 }
 
-fn recorded(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Recorded>, RowError> {
+pub(super) fn recorded(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Recorded>, RowError> {
     let mut statement = transaction.prepare_cached("SELECT body FROM recorded WHERE command_id = ?1")?;
     let body = statement.query_row([id.as_bytes().as_slice()], |row| rows::text(row, 0)).optional()?;
     if let Some(body) = body {
@@ -124,6 +124,7 @@ fn recorded(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Recorded>,
         authority: rows::parse(&rows::text(row, 3)?)?,
         first,
         last: (first + row.get::<_, u64>(5)?).saturating_sub(1),
+        voided: Vec::new(),
     }))
 }
 

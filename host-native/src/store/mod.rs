@@ -9,6 +9,7 @@ mod bundle;
 mod commit;
 mod error;
 mod facts;
+mod held;
 mod report;
 mod rows;
 mod schema;
@@ -30,6 +31,7 @@ use error::RowError;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A registry's store. May be shared between threads; each call is one transaction.
@@ -40,6 +42,8 @@ pub struct Store {
     /// Told after each write that may change the journal.
     #[cfg(feature = "nats")]
     written: tokio::sync::Notify,
+    /// Whether commands are being sent by whoever has this.
+    sending: AtomicBool,
 }
 
 impl Store {
@@ -66,6 +70,7 @@ impl Store {
             registry: OnceLock::new(),
             #[cfg(feature = "nats")]
             written: tokio::sync::Notify::new(),
+            sending: AtomicBool::new(false),
         };
         store.is_founded()?;
         Ok(store)

@@ -8,11 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Version of the tables; a file of another one is refused.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 /// Marks the file as ours: `CIMK`.
 const APPLICATION: i64 = 0x4349_4D4B;
 /// How long a write waits for another process's.
 const BUSY: Duration = Duration::from_secs(30);
+/// How long between two tries where SQLite does not wait by itself.
+const PAUSE: Duration = Duration::from_millis(10);
 
 const TABLES: &str = "
 CREATE TABLE state (
@@ -26,7 +28,9 @@ CREATE TABLE state (
     -- Moves when a command is added, decided anew or settled: what the sync machine works from.
     revision INTEGER NOT NULL,
     -- Moves with every write: what a decision was read at.
-    changes INTEGER NOT NULL
+    changes INTEGER NOT NULL,
+    -- Commands up to this place in the journal may have been sent.
+    sent_to INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE escrow (recipient TEXT PRIMARY KEY) WITHOUT ROWID;
 
@@ -71,7 +75,11 @@ CREATE TABLE journal (
     first INTEGER,
     reason TEXT,
     -- Whether it came in a bundle: only whoever minted a command decides it anew under its id.
-    imported INTEGER NOT NULL
+    imported INTEGER NOT NULL,
+    -- Whether an attempt at it left this store before it was held: was sent, or exported.
+    sent INTEGER NOT NULL DEFAULT 0,
+    -- Whether creds or a token of an attempt at it were given to somebody.
+    handed_out INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX journal_pending ON journal (position) WHERE state = 'pending';
 CREATE INDEX journal_held ON journal (position) WHERE state = 'held';
@@ -117,7 +125,7 @@ pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Opens a file that has the tables.
+/// Opens a file that has the tables. One whose making has only begun, here or in a process that was ended, is none yet.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if !path.is_file() {
         return Err(StoreError::Missing { path: path.to_owned() });
@@ -131,7 +139,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
         connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+        write_ahead(&connection)?;
         // After the commit it is on the disk, whatever happens to the machine.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -144,6 +152,20 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     });
     opened.map_err(|error| StoreError::sqlite(path, &error))
+}
+
+/// Whoever switches a new file to a write-ahead log needs it alone for a moment, and SQLite does not wait for that.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let switch = || connection.pragma_update(None, "journal_mode", "WAL");
+    for _ in 0..BUSY.as_millis() / PAUSE.as_millis() {
+        match switch() {
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+                std::thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
+    }
+    switch()
 }
 
 fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
@@ -163,15 +185,30 @@ fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
+/// What a file says of itself, at one moment.
+struct Marks {
+    application: i64,
+    version: i64,
+    tables: i64,
+}
+
+fn marks(connection: &Connection) -> rusqlite::Result<Marks> {
+    // Another process may be making the tables: all of it is seen or nothing.
+    let transaction = connection.unchecked_transaction()?;
+    let number = |name: &str| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let tables = transaction.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    Ok(Marks { application: number("application_id")?, version: number("user_version")?, tables })
+}
+
 fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let number = |name: &str| {
-        let value = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        value.map_err(|error| StoreError::sqlite(path, &error))
-    };
-    if number("application_id")? != APPLICATION {
+    let Marks { application, version: found, tables } =
+        marks(connection).map_err(|error| StoreError::sqlite(path, &error))?;
+    if (application, found, tables) == (0, 0, 0) {
+        return Err(StoreError::Missing { path: path.to_owned() });
+    }
+    if application != APPLICATION {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
-    let found = number("user_version")?;
     if found < VERSION {
         return Err(StoreError::Older { path: path.to_owned(), found, supported: VERSION });
     }

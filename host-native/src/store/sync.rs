@@ -1,7 +1,7 @@
 //! What the sync machine asks of a store.
 
 use super::error::RowError;
-use super::{Store, StoreError, commit, rows};
+use super::{Store, StoreError, commit, facts, rows};
 use cim_keys_core::envelope::Envelope;
 use cim_keys_core::journal::{Pending, Ready};
 use cim_keys_core::nkey::PublicKey;
@@ -144,7 +144,11 @@ fn apply(transaction: &Transaction<'_>, persist: &Persist, operator: PublicKey) 
         transaction.prepare_cached("INSERT OR REPLACE INTO recorded (command_id, body) VALUES (?1, ?2)")?;
     let own: BTreeSet<Uuid> = persist.confirmed.iter().map(|(id, _)| *id).collect();
     for recorded in persist.recorded.iter().filter(|recorded| !own.contains(&recorded.command_id)) {
-        statement.execute((recorded.command_id.as_bytes().as_slice(), rows::to_json(recorded)?))?;
+        let id = recorded.command_id;
+        // An id stays void for whom it was.
+        let before = if recorded.voided.is_empty() { None } else { facts::recorded(transaction, id)? };
+        let recorded = recorded.clone().over(before.as_ref());
+        statement.execute((id.as_bytes().as_slice(), rows::to_json(&recorded)?))?;
     }
     let mut statement = transaction.prepare_cached(
         "INSERT OR REPLACE INTO messages (sequence, subject, headers, payload) VALUES (?1, ?2, ?3, ?4)",
@@ -165,8 +169,10 @@ fn apply(transaction: &Transaction<'_>, persist: &Persist, operator: PublicKey) 
     for (id, first) in &persist.confirmed {
         statement.execute(rusqlite::params![id.as_bytes().as_slice(), first])?;
     }
-    let mut statement =
-        transaction.prepare_cached("UPDATE journal SET state = 'held', reason = ?2 WHERE command_id = ?1")?;
+    let mut statement = transaction.prepare_cached(
+        "UPDATE journal SET state = 'held', reason = ?2,
+                 sent = sent OR position <= (SELECT sent_to FROM state) WHERE command_id = ?1",
+    )?;
     for hold in &persist.held {
         statement.execute((hold.command_id.as_bytes().as_slice(), rows::to_json(&hold.reason)?))?;
     }

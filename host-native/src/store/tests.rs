@@ -1,6 +1,7 @@
 //! The store under the sync machine, over a stream in memory; and what must never be in its file.
 
 mod bundle;
+mod held;
 
 use super::*;
 use crate::ambient::{Ambient, Fixed};
@@ -78,6 +79,7 @@ fn sync(host: &Host, stream: &mut Stream) {
     for _ in 0..10_000 {
         let Some(input) = inputs.pop_front() else {
             assert!(idle, "the machine asks for nothing and is not idle");
+            store.note_rest();
             return;
         };
         for output in machine.handle(input, host.ambient().moment().unwrap()) {
@@ -97,7 +99,10 @@ fn sync(host: &Host, stream: &mut Stream) {
                     held_revocations: store.held_revocations().unwrap(),
                 }),
                 Output::Persist(persist) => inputs.push_back(Input::Persisted(store.persist(&persist))),
-                Output::Send(send) => inputs.push_back(Input::Reply(stream.append(&send.messages))),
+                Output::Send(send) => {
+                    store.note_sending().unwrap();
+                    inputs.push_back(Input::Reply(stream.append(&send.messages)));
+                }
                 Output::Redecide { command_id } => {
                     let resolved = match host.redecide(command_id) {
                         // As the pump does: without the key it stays held.
@@ -407,6 +412,56 @@ fn look_ups_of_a_command_use_an_index() {
 }
 
 #[test]
+fn a_file_whose_making_was_ended_is_no_store_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, header) in [("empty.db", false), ("begun.db", true)] {
+        // Given the file of a process that was ended before its tables were there,
+        let path = folder.path().join(name);
+        std::fs::write(&path, "").unwrap();
+        if header {
+            Connection::open(&path).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
+            assert!(path.metadata().unwrap().len() > 0);
+        }
+        // when it is opened, then there is none yet; and it can be made.
+        for _ in 0..2 {
+            assert_eq!(Store::open(&path).unwrap_err(), StoreError::Missing { path: path.clone() });
+        }
+        assert!(!Store::create(&path).unwrap().is_founded().unwrap());
+        assert!(!Store::open(&path).unwrap().is_founded().unwrap());
+    }
+}
+
+#[test]
+fn whoever_opens_while_another_makes_it_sees_a_store_or_none() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new").join("store.db");
+        let start = std::sync::Barrier::new(6);
+        let work = |make: bool| {
+            start.wait();
+            if make {
+                drop(Store::create(&path).unwrap());
+                return;
+            }
+            // Until it is there.
+            for _ in 0..1_000_000 {
+                match Store::open(&path) {
+                    Ok(_) => return,
+                    Err(StoreError::Missing { .. }) => std::thread::yield_now(),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            panic!("never made");
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                [true, true, true, false, false, false].map(|make| scope.spawn(move || work(make))).into();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+}
+
+#[test]
 fn other_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
@@ -422,8 +477,8 @@ fn other_files_are_refused() {
         Connection::open(&versioned).unwrap().pragma_update(None, "user_version", version).unwrap();
         (Store::open(&versioned).unwrap_err(), Store::create(&versioned).unwrap_err())
     };
-    let newer = StoreError::Newer { path: versioned.clone(), found: 99, supported: 3 };
+    let newer = StoreError::Newer { path: versioned.clone(), found: 99, supported: 4 };
     assert_eq!(set(99), (newer.clone(), newer));
-    let older = StoreError::Older { path: versioned.clone(), found: 2, supported: 3 };
+    let older = StoreError::Older { path: versioned.clone(), found: 2, supported: 4 };
     assert_eq!(set(2), (older.clone(), older));
 }

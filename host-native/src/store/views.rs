@@ -59,6 +59,10 @@ pub struct Held {
     pub reason: Reason,
     /// Whether it came in a bundle.
     pub imported: bool,
+    /// Whether an attempt at it left this store: was sent, or exported.
+    pub sent: bool,
+    /// Whether creds or a token of an attempt at it were given to somebody.
+    pub handed_out: bool,
 }
 
 /// A message on the stream.
@@ -210,7 +214,7 @@ impl Store {
     pub fn held(&self) -> Result<Vec<Held>, StoreError> {
         self.read(|transaction| {
             let mut statement = transaction.prepare_cached(
-                "SELECT command_id, command, context, reason, imported FROM journal WHERE state = 'held' ORDER BY position",
+                "SELECT command_id, command, context, reason, imported, sent, handed_out FROM journal WHERE state = 'held' ORDER BY position",
             )?;
             let mut found = statement.query([])?;
             let mut list = Vec::new();
@@ -221,6 +225,8 @@ impl Store {
                     context: rows::json(&rows::text(row, 2)?)?,
                     reason: rows::json(&rows::text(row, 3)?)?,
                     imported: row.get(4)?,
+                    sent: row.get(5)?,
+                    handed_out: row.get(6)?,
                 });
             }
             Ok(list)

@@ -78,7 +78,12 @@ fn what_is_wrong_with_a_bundle_is_said_and_nothing_is_written() {
         (&other, &["bundle", "export"], 2, "--out"),
         (&other, &["bundle", "export", "--out", "good"], 5, "overwritten"),
         (&other, &["bundle", "export", "--out", "no/where"], 4, "folder"),
-        (&other, &["held", "drop", "01990000-0000-7000-8000-000000000000"], 4, "status"),
+        (&other, &["held", "drop", "01990000-0000-7000-8000-000000000000"], 4, "held list"),
+        (&other, &["held", "retry", "01990000-0000-7000-8000-000000000000"], 4, "held list"),
+        (&other, &["held", "show", "01990000-0000-7000-8000-000000000000"], 4, "held list"),
+        (&other, &["held", "retry", "nonsense"], 2, "COMMAND_ID"),
+        (&other, &["held", "show"], 2, "COMMAND_ID"),
+        (&empty, &["held", "list"], 4, "cim-keys init"),
         (&other, &["held", "drop", "nonsense"], 2, "COMMAND_ID"),
         (&empty, &["bundle", "import", "damaged"], 8, "checksum"),
         (&empty, &["bundle", "export", "--out", "x"], 4, "cim-keys init"),
@@ -144,4 +149,41 @@ fn seeds_that_were_made_elsewhere_are_kept() {
     assert_eq!(other.json(&["key", "import", "good"])["kept"], 0);
     assert!(!kept.to_string().contains(&seed));
     other.ok(&create);
+}
+
+#[test]
+fn a_store_whose_making_was_ended_takes_a_bundle_in() {
+    let (_tool, file) = exported();
+    let other = Tool::new();
+    fs::create_dir_all(other.data()).unwrap();
+    fs::write(other.data().join("store.db"), "").unwrap();
+    for words in [&["list", "users"][..], &["status"], &["user", "create", "bob", "-a", "APP"]] {
+        let ran = other.run(words);
+        assert!(ran.status == 4 && ran.stderr.contains("cim-keys init"), "{words:?}: {}", ran.stderr);
+    }
+    assert_eq!(other.json(&["bundle", "import", &file, "--dry-run"])["founded"], true);
+    assert_eq!(other.json(&["bundle", "import", &file])["founded"], true);
+    assert!(other.ok(&["list", "users"]).contains("alice"));
+}
+
+#[test]
+fn many_take_a_bundle_into_a_new_folder_at_once() {
+    let (tool, file) = exported();
+    for round in 0..5 {
+        let other = Tool::new();
+        let start = || {
+            let mut command = other.command(&["--output", "json", "bundle", "import", &file]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let running: Vec<_> = (0..6).map(|_| start()).collect();
+        let mut imported = 0;
+        for child in running {
+            let ran = Ran::from(child.wait_with_output().unwrap());
+            assert_eq!(ran.status, 0, "round {round}: {}", ran.stderr);
+            let taken: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+            imported += taken["imported"].as_u64().unwrap();
+        }
+        assert_eq!(imported, 3, "each command is taken in once");
+        assert_eq!(other.trail(), tool.trail());
+    }
 }

@@ -140,3 +140,50 @@ fn no_words_show_help_and_a_wrong_word_is_named() {
     let wrong = tool.run(&["acount"]);
     assert!(wrong.status == 2 && wrong.stderr.contains("account"), "{}", wrong.stderr);
 }
+
+#[test]
+fn a_seed_in_the_wrong_place_is_refused_and_never_repeated() {
+    let tool = Tool::founded();
+    let seeds = [Kind::User, Kind::Account, Kind::Operator, Kind::Curve]
+        .map(|kind| KeyPair::from_entropy(kind, [7; 32]).seed());
+    let before = tool.trail();
+    for seed in &seeds {
+        let seed = seed.expose();
+        let within = format!("key {seed}");
+        let actor = ["--actor", seed, "account", "create", "B"];
+        for (words, status) in [
+            (&["account", "create", seed][..], 3),
+            (&["account", "create", &within], 3),
+            (&["user", "create", seed, "-a", "APP", "--creds", "x.creds"], 3),
+            (&["user", "create", "bob", "-a", "APP", "--tag", seed, "--creds", "x.creds"], 3),
+            (&["user", "create", "bob", "-a", "APP", "--tag", &within, "--creds", "x.creds"], 3),
+            (&["key", "generate", "curve", "--label", seed], 3),
+            (&["key", "generate", "--owner", "APP", "--role", seed, "--allow-pub", "x"], 3),
+            (&actor, 2),
+        ] {
+            let ran = tool.run(words);
+            assert_eq!(ran.status, status, "{}", ran.stderr.replace(seed, "SEED"));
+            assert!(!ran.stderr.contains(&seed[..20]) && ran.stdout.is_empty(), "it is repeated");
+            assert!(ran.stderr.contains("seed"), "{}", ran.stderr);
+        }
+        let by_environment =
+            tool.command(&["account", "create", "B"]).env("CIM_KEYS_ACTOR", seed).output().unwrap();
+        assert_eq!(by_environment.status.code(), Some(2));
+        assert!(!String::from_utf8(by_environment.stderr).unwrap().contains(&seed[..20]));
+        let empty = Tool::new();
+        assert_eq!(empty.run(&["init", "--name", seed]).status, 3);
+        assert_eq!(empty.run(&["--actor", seed, "init"]).status, 2);
+        assert!(!empty.data().join("store.db").exists() || empty.run(&["list"]).status == 4);
+    }
+    for name in [" bob", "bob ", "b\u{200b}ob", "\u{202e}bob", "bob\u{2066}", "b\u{ad}ob"] {
+        assert_eq!(tool.run(&["account", "create", name]).status, 3, "{name:?}");
+        assert_eq!(
+            tool.run(&["user", "create", name, "-a", "APP", "--creds", "x.creds"]).status,
+            3,
+            "{name:?}"
+        );
+        assert_eq!(tool.run(&["--actor", name, "account", "create", "B"]).status, 2, "{name:?}");
+    }
+    assert_eq!(tool.trail(), before);
+    assert!(!tool.path("x.creds").exists());
+}

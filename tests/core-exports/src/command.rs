@@ -45,6 +45,7 @@ commands! {
     command_generate_credentials(GenerateCredentials)
     command_generate_key(GenerateKey)
     command_revoke_key(RevokeKey)
+    command_void_command(VoidCommand)
 }
 
 exports! {

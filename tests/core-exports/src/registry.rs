@@ -73,6 +73,12 @@ exports! {
         let facts = state.registry().facts(&lookups, true);
         (shown(facts.entity(id)?), facts.name(parent, &name)?, facts.command(command)?.cloned())
     }
+    registry_void(state: State, command: Uuid, authority: PublicKey, recorded: Recorded) {
+        let facts = state.registry().facts(&[Lookup::Command(command)], true);
+        let operator = facts.registry().operator;
+        let voids = recorded.voids(authority, operator);
+        (facts.is_void(command, authority)?, voids, recorded.clone().over(Some(&recorded)))
+    }
     registry_put_facts(id: RegistryId, entity: Entity, parent: PublicKey, name: String, recorded: Recorded) {
         let mut facts = Facts::new(id.clone());
         facts.put_name(parent, name, Some(entity.id()));

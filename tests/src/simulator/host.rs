@@ -186,7 +186,11 @@ impl Host {
         let now = promised.map_or(now, |promised| now.max(promised));
         // An id that was admitted is used up: what is still wanted gets a new one. The attempts count on, or it would
         // take a revocation that is too early for the one it wants.
-        let used_up = self.store.registry().commands().any(|recorded| recorded.command_id == id);
+        let registry = self.store.registry();
+        let used_up = registry.commands().any(|recorded| recorded.command_id == id)
+            || registry
+                .voided()
+                .any(|voided| voided.command_id == id && voided.voids(old.authority, registry.id().operator));
         if used_up {
             let fresh = self.context(0, authority, Vec::new());
             let attempt = old.attempt + 1;

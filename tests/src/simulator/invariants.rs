@@ -75,6 +75,7 @@ impl Auditor {
                                 }
                                 self.by_id.insert(admitted.recorded.command_id, admitted.recorded.clone());
                                 self.registry.record(admitted.recorded);
+                                admitted.voided.into_iter().for_each(|void| self.registry.record(void));
                             }
                             Ok(Err(anomaly)) => self.anomaly(broker, anomaly)?,
                             Err(missing) => {
@@ -264,7 +265,7 @@ pub(crate) fn drained(host: &Host, broker: &Broker, auditor: &Auditor) -> Result
             format!("host {who} knows other entities, {}", differing.unwrap_or_default()),
         ));
     }
-    if !mine.commands().eq(theirs.commands()) {
+    if !mine.commands().eq(theirs.commands()) || !mine.voided().eq(theirs.voided()) {
         return Err(Broken::new("fold", format!("host {who} knows other commands")));
     }
     let stream = broker.log().iter().map(|stored| (stored.message.sequence, stored.message.digest()));

@@ -207,7 +207,8 @@ export class Store {
       const range = IDBKeyRange.bound(["pending", after], ["pending", Infinity], true, false);
       const found = (await states.getAll(range, limit + 1)) as Entry[];
       const held = (await states.getAll(IDBKeyRange.bound(["held", 0], ["held", Infinity]))) as Entry[];
-      const revoking = held.filter((entry) => "revoke_user" in entry.pending.command || "revoke_key" in entry.pending.command);
+      const revoking = held.filter(({ pending: { command } }) =>
+        "revoke_user" in command || "revoke_key" in command || ("void_command" in command && command.void_command.revoke !== null));
       return {
         loaded: {
           commands: found.slice(0, limit).map((entry) => ({ ...entry.pending, position: entry.position })),
@@ -252,7 +253,12 @@ export class Store {
     const [entities, overlay] = [tx.objectStore("entities"), tx.objectStore("overlay")];
     const [journal, messages] = [tx.objectStore("journal"), tx.objectStore("messages")];
     for (const row of this.#rows(persist.entities)) await entities.put(row);
-    for (const recorded of persist.recorded) await tx.objectStore("recorded").put(recorded);
+    for (const recorded of persist.recorded) {
+      // An id stays void for whom it was.
+      const before = recorded.voided && ((await tx.objectStore("recorded").get(recorded.command_id)) as Recorded | undefined);
+      const voided = recorded.voided && [...new Set([...(before?.voided ?? []), ...recorded.voided])];
+      await tx.objectStore("recorded").put(voided ? { ...recorded, voided } : recorded);
+    }
     for (const message of persist.messages) await messages.put(message);
     for (const anomaly of persist.anomalies) await tx.objectStore("anomalies").put(anomaly, anomaly.sequences[0] ?? 0);
     const change = async (id: string, edit: (entry: Entry) => void) => {

@@ -79,7 +79,9 @@ fn names_tags_and_times() {
     };
     fine(&with(&|_| {}));
     fine(&with(&|claims| claims.name = "é".repeat(64)));
-    for name in ["a\nb", "a/b", "a\\b", "\u{7f}", "\u{85}"] {
+    let seed = KeyPair::from_entropy(Kind::User, [9; 32]).seed();
+    let seed = seed.expose();
+    for name in ["a\nb", "a/b", "a\\b", "\u{7f}", "\u{85}", " a", "a ", "a\u{200b}", "\u{202e}a", seed] {
         broken(&with(&|claims| claims.name = name.to_string()), "name", Rule::Name);
     }
     broken(&with(&|claims| claims.name = "x".repeat(129)), "name", Rule::Name);
@@ -102,6 +104,8 @@ fn names_tags_and_times() {
     fine(&tagged("team:blue"));
     broken(&tagged(""), "tags[1]", Rule::Tag);
     broken(&tagged("a\tb"), "tags[1]", Rule::Tag);
+    broken(&tagged(seed), "tags[1]", Rule::Tag);
+    broken(&tagged("a\u{2066}"), "tags[1]", Rule::Tag);
     broken(&user(User::default()), "issuer_account", Rule::Scoped);
 }
 

@@ -5,17 +5,18 @@ use alloc::string::String;
 
 use super::super::{ClaimsError, Rule};
 use super::{Place, need};
+use crate::text::is_plain;
 
 /// Names become folder names and comments of generated configurations: plain, and not long.
 pub(super) fn name(name: &str) -> Result<(), Rule> {
-    let plain = !name.chars().any(|c| c.is_control() || matches!(c, '/' | '\\'));
+    let plain = is_plain(name) && !name.contains(['/', '\\']);
     need(plain && name.len() <= 128, Rule::Name)
 }
 
 pub(super) fn tags(tags: &[String]) -> Result<(), Box<ClaimsError>> {
-    tags.iter().enumerate().try_for_each(|(index, tag)| {
-        need(!tag.is_empty() && !tag.chars().any(char::is_control), Rule::Tag).item("tags", index)
-    })
+    tags.iter()
+        .enumerate()
+        .try_for_each(|(index, tag)| need(!tag.is_empty() && is_plain(tag), Rule::Tag).item("tags", index))
 }
 
 /// Description and address of an account or an export.

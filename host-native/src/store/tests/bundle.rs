@@ -246,12 +246,12 @@ fn a_held_imported_command_is_given_up_by_hand() {
     assert!(held.imported && held.reason.code == "name-taken");
     let id = held.command_id;
     assert_eq!(b.export(false), Err(KeyError::NothingPending));
-    assert_eq!(b.export(true).unwrap(), bundle);
-    b.drop_held(id, true).unwrap();
+    assert_eq!(b.exported(true).unwrap(), bundle);
+    b.drop_held(id, false, true).unwrap();
     assert_eq!(state(&b, id), State::Held);
-    b.drop_held(id, false).unwrap();
+    b.drop_held(id, false, false).unwrap();
     assert_eq!((state(&b, id), b.store().held().unwrap()), (State::Dropped, Vec::new()));
-    assert_eq!(b.drop_held(id, false), Err(KeyError::NotHeld { id, state: State::Dropped }));
+    assert_eq!(b.drop_held(id, false, false), Err(KeyError::NotHeld { id, state: State::Dropped }));
     // It stays given up.
     assert_eq!(take(&b, &bundle).unwrap().known, [id]);
     sync(&b, &mut stream);
@@ -267,17 +267,23 @@ fn a_held_imported_command_is_given_up_by_hand() {
     sync(&a, &mut stream);
     sync(&b, &mut stream);
     assert_eq!(state(&b, revoked), State::Held);
-    b.drop_held(revoked, false).unwrap();
+    b.drop_held(revoked, false, false).unwrap();
     sync(&c, &mut stream);
     assert_eq!(c.store().promised(revoked).unwrap().unwrap().context.attempt, 2);
     sync(&b, &mut stream);
     assert_eq!((state(&c, revoked), state(&b, revoked)), (State::Confirmed, State::Dropped));
     assert_eq!((b.store().held().unwrap(), revocations(&b, app)), (Vec::new(), 2));
 
-    // Own ones cannot be dropped yet.
+    // Its minter let it out of its hands: giving it up takes an event.
     sync(&a, &mut stream);
     assert_eq!(state(&a, id), State::Held);
-    assert_eq!(a.drop_held(id, false), Err(KeyError::HeldOwn { id }));
+    let dropped = a.drop_held(id, false, false).unwrap();
+    assert_eq!((dropped.voiding.unwrap().events.len(), dropped.revoked), (1, None));
+    assert_eq!(state(&a, id), State::Dropped);
+    sync(&a, &mut stream);
+    sync(&b, &mut stream);
+    let (facts, _) = b.store().facts(&[Lookup::Command(id)], true).unwrap();
+    assert_eq!(facts.is_void(id, held.context.authority), Ok(true));
     let nobody = Uuid::from_u128(7);
-    assert_eq!(a.drop_held(nobody, false), Err(KeyError::NoCommand { id: nobody }));
+    assert_eq!(a.drop_held(nobody, false, false), Err(KeyError::NoCommand { id: nobody }));
 }

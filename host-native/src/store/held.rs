@@ -1,0 +1,153 @@
+//! Held commands: what of them is out of the store's hands, and giving them up.
+
+use super::commit::{self, Committed, Entry, Revision};
+use super::error::RowError;
+use super::{Store, StoreError, facts};
+use cim_keys_core::nkey::PublicKey;
+use rusqlite::{OptionalExtension as _, Transaction};
+use std::sync::atomic::Ordering;
+use uuid::Uuid;
+
+/// Where something becomes known that a crash must not make unknown: a command that anybody else may have is given up by
+/// an event, never by forgetting it.
+impl Store {
+    /// Notes that from now on everything in the journal may be sent, before the first of it is: what is held later counts
+    /// as sent. Costs a write only where something new is there that this store did not take in while it was sending.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn note_sending(&self) -> Result<(), StoreError> {
+        let noted = self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT sent_to >= (SELECT coalesce(max(position), 0) FROM journal) FROM state",
+            )?;
+            Ok(statement.query_row([], |row| row.get::<_, bool>(0))?)
+        })?;
+        if !noted {
+            self.write(|transaction| {
+                transaction.execute(
+                    "UPDATE state SET sent_to = (SELECT coalesce(max(position), 0) FROM journal)",
+                    [],
+                )?;
+                Ok(())
+            })?;
+        }
+        self.sending.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Notes that nothing is sent any more.
+    pub fn note_rest(&self) {
+        self.sending.store(false, Ordering::Release);
+    }
+
+    /// Notes that these commands leave the store, in a bundle.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn note_exported(&self, ids: &[Uuid]) -> Result<(), StoreError> {
+        self.note(ids, "UPDATE journal SET sent = 1 WHERE command_id = ?1 AND sent = 0")
+    }
+
+    /// Notes that creds or a token that this command brings are given to somebody.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn note_handed_out(&self, command_id: Uuid) -> Result<(), StoreError> {
+        let query = "UPDATE journal SET handed_out = 1
+             WHERE command_id = ?1 AND handed_out = 0 AND state <> 'confirmed'";
+        self.note(&[command_id], query)
+    }
+
+    /// The same for the pending command at this place of the journal.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn note_shown(&self, position: u64) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let query = "UPDATE journal SET handed_out = 1 WHERE position = ?1 AND handed_out = 0";
+            transaction.execute(query, [position])?;
+            Ok(())
+        })
+    }
+
+    fn note(&self, ids: &[Uuid], query: &str) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let mut statement = transaction.prepare_cached(query)?;
+            for id in ids {
+                statement.execute([id.as_bytes().as_slice()])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether creds or a token of the pending command at this place were given to somebody.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn is_handed_out(&self, position: u64) -> Result<bool, StoreError> {
+        self.read(|transaction| {
+            let mut statement =
+                transaction.prepare_cached("SELECT handed_out FROM journal WHERE position = ?1")?;
+            Ok(statement.query_row([position], |row| row.get(0)).optional()?.unwrap_or(false))
+        })
+    }
+
+    /// Gives up a held command here alone, and erases the seed of its creds and the kept seeds of these keys. False where
+    /// it is not held any more.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn drop_held(&self, command_id: Uuid, keys: &[PublicKey]) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            let dropped = give_up(transaction, command_id)?;
+            if dropped {
+                let mut statement = transaction.prepare_cached("DELETE FROM keys WHERE key = ?1")?;
+                for key in keys {
+                    statement.execute([key.to_string()])?;
+                }
+                commit::moved(transaction)?;
+            }
+            Ok(dropped)
+        })
+    }
+
+    /// Writes a command that voids a held one, and gives that one up, in one transaction.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. [`Committed::Stale`] also where it is not held any more.
+    pub fn void(&self, revision: Revision, entry: &Entry<'_>, voided: Uuid) -> Result<Committed, StoreError> {
+        let registry = self.registry_id()?;
+        self.write(|transaction| {
+            let known = facts::own(transaction, &[entry.context.command_id])?;
+            if !known.is_empty() || !commit::stands(transaction, registry, revision, entry)? {
+                return Ok(Committed::Stale);
+            }
+            if !give_up(transaction, voided)? {
+                return Ok(Committed::Stale);
+            }
+            let position = commit::append(transaction, registry, entry, commit::revoked_at(entry.decision))?;
+            self.may_be_sent(transaction, position)?;
+            Ok(Committed::At { position })
+        })
+    }
+
+    /// Notes in the same write that a new command may be sent at once, where this store is at it.
+    pub(super) fn may_be_sent(&self, transaction: &Transaction<'_>, position: u64) -> Result<(), RowError> {
+        if self.sending.load(Ordering::Acquire) {
+            let mut statement = transaction.prepare_cached("UPDATE state SET sent_to = max(sent_to, ?1)")?;
+            statement.execute([position])?;
+        }
+        Ok(())
+    }
+}
+
+fn give_up(transaction: &Transaction<'_>, command_id: Uuid) -> Result<bool, RowError> {
+    let id = command_id.as_bytes().as_slice();
+    let query = "UPDATE journal SET state = 'dropped' WHERE command_id = ?1 AND state = 'held'";
+    let dropped = transaction.execute(query, [id])? > 0;
+    if dropped {
+        transaction.execute("DELETE FROM hand_outs WHERE command_id = ?1", [id])?;
+    }
+    Ok(dropped)
+}

@@ -1,0 +1,424 @@
+//! Held commands: decided anew, given up here alone, or voided for all.
+
+use super::*;
+use crate::host::{Dropped, Outcome, Retried};
+use cim_keys_core::bundle;
+use cim_keys_core::command::HandedOut;
+use cim_keys_core::event::Fact;
+use cim_keys_core::registry::{EntityId, Lookup};
+
+/// Two hosts of one published registry with the account APP, and its stream.
+struct Two {
+    a: Host,
+    b: Host,
+    app: PublicKey,
+    stream: Stream,
+    folders: [TempDir; 2],
+}
+
+fn two() -> Two {
+    let (one, a, app) = founded();
+    let mut stream = Stream::default();
+    sync(&a, &mut stream);
+    let (other, b) = copy(&one, 2);
+    Two { a, b, app, stream, folders: [one, other] }
+}
+
+impl Two {
+    /// A user of the same name by both; that of `a` is held.
+    fn rivals(&mut self, name: &str) -> (Uuid, PublicKey, PublicKey) {
+        let (mine, theirs) = (user(&self.a, self.app, name), user(&self.b, self.app, name));
+        self.meet();
+        let held = self.a.store().held().unwrap();
+        let held = held.last().unwrap();
+        assert_eq!((held.context.keys.as_slice(), held.reason.code.as_str()), (&[mine][..], "name-taken"));
+        (held.command_id, mine, theirs)
+    }
+
+    fn meet(&mut self) {
+        sync(&self.b, &mut self.stream);
+        sync(&self.a, &mut self.stream);
+        sync(&self.b, &mut self.stream);
+    }
+
+    /// Both know the same of an id, and of the account.
+    fn agree(&self, id: Uuid) {
+        let lookups = [Lookup::Command(id), Lookup::Entity(EntityId::Account(self.app))];
+        let facts = |host: &Host| host.store().facts(&lookups, true).unwrap().0;
+        assert_eq!(facts(&self.a), facts(&self.b));
+    }
+
+    fn take(&self, from: &Host, to: &Host) {
+        let bytes = bundle::encode(&from.export(false).unwrap()).unwrap();
+        to.import(&bundle::decode(&bytes).unwrap().verify().unwrap(), false).unwrap();
+    }
+}
+
+fn decided(retried: Retried) -> (Outcome, u32) {
+    match retried {
+        Retried::Decided { outcome, attempt } => (outcome, attempt),
+        Retried::Settled => panic!("settled"),
+    }
+}
+
+fn facts(dropped: &Dropped) -> Vec<Fact> {
+    dropped.voiding.iter().flat_map(|outcome| outcome.events.iter().map(|event| event.fact.clone())).collect()
+}
+
+#[test]
+fn a_retry_is_the_same_promise_with_a_later_token() {
+    // Given a user whose name somebody else was first with,
+    let mut two = two();
+    let (id, mine, theirs) = two.rivals("alice");
+    let before = two.a.store().promised(id).unwrap().unwrap();
+    // when it is retried too early, then it still does not stand, and nothing has changed;
+    assert_eq!(two.a.retry(id, false).unwrap_err().code(), "name-taken");
+    assert_eq!(two.a.store().promised(id).unwrap().unwrap(), before);
+    // when the name is free again,
+    revoke(&two.b, two.app, theirs);
+    two.meet();
+    let (planned, _) = decided(two.a.retry(id, true).unwrap());
+    assert_eq!((planned.state, state(&two.a, id)), (None, State::Held));
+    let (outcome, attempt) = decided(two.a.retry(id, false).unwrap());
+    // then it is the next attempt at the same command, for the same key, with another event and a later token.
+    assert_eq!((attempt, outcome.command_id, outcome.keys.as_slice()), (2, id, &[mine][..]));
+    let after = two.a.store().promised(id).unwrap().unwrap();
+    assert_eq!((after.state, after.context.attempt), (State::Pending, 2));
+    assert_eq!(after.context.keys, before.context.keys);
+    let message = |promised: &crate::store::Promised| {
+        promised.envelopes[0].headers.only("CIM-Event-Id").map(str::to_owned)
+    };
+    assert_ne!(message(&after), message(&before));
+    let issued = |promised: &crate::store::Promised| {
+        let m = &promised.envelopes[0];
+        let opened = cim_keys_core::envelope::decode(m.subject.as_str(), &m.headers, &m.payload).unwrap();
+        opened.event.claims().unwrap().issued_at
+    };
+    assert!(issued(&after) > issued(&before));
+    two.meet();
+    assert_eq!((state(&two.a, id), two.b.store().by_key(mine).unwrap().len()), (State::Confirmed, 1));
+    // Its creds are made of the newest token.
+    let path = two.folders[0].path().join("alice.creds");
+    two.a.hand_out(two.app, mine, &path).unwrap();
+    let creds = cim_keys_core::creds::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(creds.token.claims().issued_at, issued(&after));
+    assert_eq!(two.a.retry(id, false), Err(KeyError::NotHeld { id, state: State::Confirmed }));
+}
+
+#[test]
+fn what_never_left_is_given_up_here_alone() {
+    let mut two = two();
+    let (id, mine, _) = two.rivals("alice");
+    let messages = two.stream.messages.len();
+    assert_eq!(two.a.store().counts().unwrap().hand_outs, 1);
+    let expected = Dropped { command_id: id, voiding: None, revoked: None };
+    assert_eq!(two.a.drop_held(id, false, true).unwrap(), expected);
+    assert_eq!(state(&two.a, id), State::Held);
+    assert_eq!(two.a.drop_held(id, false, false).unwrap(), expected);
+    assert_eq!((state(&two.a, id), two.a.store().counts().unwrap().hand_outs), (State::Dropped, 0));
+    two.meet();
+    assert_eq!(two.stream.messages.len(), messages, "nobody hears of it");
+    assert!(two.a.store().by_key(mine).unwrap().is_empty());
+    assert_eq!(two.a.drop_held(id, false, false), Err(KeyError::NotHeld { id, state: State::Dropped }));
+    assert_eq!(two.a.retry(id, false), Err(KeyError::NotHeld { id, state: State::Dropped }));
+
+    // The seeds of an account that never was go with it.
+    let create = |host: &Host| host.create_account("SAME", AccountLimits::default()).unwrap();
+    let (lost, _) = (create(&two.a), create(&two.b));
+    two.meet();
+    let kept = |key: &PublicKey| two.a.store().is_kept(*key).unwrap();
+    assert!(lost.keys.iter().all(kept));
+    two.a.drop_held(lost.command_id, false, false).unwrap();
+    assert!(!lost.keys.iter().any(kept));
+}
+
+#[test]
+fn creds_that_are_out_are_revoked_with_the_command() {
+    let mut two = two();
+    let alice = user(&two.a, two.app, "alice");
+    let path = two.folders[0].path().join("alice.creds");
+    two.a.hand_out(two.app, alice, &path).unwrap();
+    user(&two.b, two.app, "alice");
+    two.meet();
+    let held = two.a.store().held().unwrap();
+    let [held] = held.as_slice() else { panic!("{held:?}") };
+    assert!(held.handed_out && !held.sent);
+    let (id, out) = (held.command_id, two.a.drop_held(held.command_id, false, true).unwrap());
+    let dropped = two.a.drop_held(id, false, false).unwrap();
+    let revoked = dropped.revoked.unwrap();
+    assert_eq!((out.revoked, revoked.user, revoked.account), (Some(revoked), alice, two.app));
+    let [Fact::CommandVoided { command_id }, Fact::UserRevoked { account, revoked_at }, Fact::AccountUpdated] =
+        facts(&dropped)[..]
+    else {
+        panic!("{dropped:?}")
+    };
+    let token = cim_keys_core::creds::parse(&std::fs::read_to_string(path).unwrap()).unwrap().token;
+    assert_eq!((command_id, account), (id, two.app));
+    assert!(revoked_at >= token.claims().issued_at);
+    assert_eq!(dropped.voiding.unwrap().accounts_changed(), [two.app], "servers must be told");
+    assert_eq!(state(&two.a, id), State::Dropped);
+    two.meet();
+    for host in [&two.a, &two.b] {
+        let account = host.account(two.app).unwrap();
+        let body = account.token.claims().body.as_account().unwrap().clone();
+        assert_eq!(body.revocations, [(alice.to_string(), revoked_at)].into());
+        assert!(host.store().by_key(alice).unwrap().is_empty());
+    }
+    two.agree(id);
+}
+
+#[test]
+fn what_was_sent_before_it_was_held_takes_an_event() {
+    let mut two = two();
+    let host = |two: &Two| two.a.store().held().unwrap().last().cloned().unwrap();
+    // Held before anything was sent, or when everything pending might have been.
+    let (early, ..) = two.rivals("early");
+    let late = user(&two.a, two.app, "late");
+    two.a.store().note_sending().unwrap();
+    // What this very store takes in while it is sending counts as sent too,
+    let during = user(&two.a, two.app, "during");
+    two.a.store().note_rest();
+    // and what comes later does not.
+    let after = user(&two.a, two.app, "after");
+    for name in ["late", "during", "after"] {
+        user(&two.b, two.app, name);
+    }
+    two.meet();
+    let sent: Vec<(Vec<PublicKey>, bool)> = two
+        .a
+        .store()
+        .held()
+        .unwrap()
+        .into_iter()
+        .map(|held| (held.context.keys, held.sent))
+        .skip(1)
+        .collect();
+    assert_eq!(sent, [(vec![late], true), (vec![during], true), (vec![after], false)]);
+    assert!(!two.a.store().promised(early).unwrap().unwrap().sent);
+
+    let messages = two.stream.messages.len();
+    let id = two.a.store().held().unwrap()[1].command_id;
+    let dropped = two.a.drop_held(id, false, false).unwrap();
+    assert_eq!((facts(&dropped), dropped.revoked), (vec![Fact::CommandVoided { command_id: id }], None));
+    two.meet();
+    assert_eq!(two.stream.messages.len(), messages + 1);
+    two.agree(id);
+    // A retry does not forget it.
+    let id = two.a.store().held().unwrap()[1].command_id;
+    let theirs = two.b.store().by_name("during").unwrap()[0].entity.key();
+    revoke(&two.b, two.app, theirs);
+    two.meet();
+    decided(two.a.retry(id, false).unwrap());
+    user(&two.b, two.app, "during");
+    two.meet();
+    assert!(host(&two).command_id == id && host(&two).context.attempt == 2 && host(&two).sent);
+}
+
+#[test]
+fn a_retry_that_another_host_was_first_with_is_overtaken() {
+    // Given one held command on two hosts that are copies of each other, creds of the first attempt handed out on one,
+    let mut two = two();
+    let (id, mine, theirs) = two.rivals("alice");
+    let (_c, c) = copy(&two.folders[0], 3);
+    two.a.hand_out_with(two.app, mine, |_| Ok(())).unwrap_err();
+    revoke(&two.b, two.app, theirs);
+    two.meet();
+    sync(&c, &mut two.stream);
+    // when both retry,
+    decided(two.a.retry(id, false).unwrap());
+    two.a.hand_out_with(two.app, mine, |_| Ok(())).unwrap();
+    decided(c.retry(id, false).unwrap());
+    sync(&c, &mut two.stream);
+    sync(&two.a, &mut two.stream);
+    // then one is overtaken: it can be given up and not retried, and its user stays as it is.
+    let held = two.a.store().held().unwrap();
+    let [held] = held.as_slice() else { panic!("{held:?}") };
+    assert_eq!((held.command_id, held.reason.code.as_str(), held.handed_out), (id, "overtaken", true));
+    assert_eq!(two.a.retry(id, false).unwrap_err().code(), "used-up");
+    let dropped = two.a.drop_held(id, false, false).unwrap();
+    assert_eq!(dropped, Dropped { command_id: id, voiding: None, revoked: None });
+    two.meet();
+    assert!(two.a.store().by_key(mine).unwrap()[0].entity.revoked_at().is_none());
+}
+
+#[test]
+fn whoever_took_a_command_in_may_void_it_for_its_minter() {
+    // Given a command of one host that another one has from a bundle and is second with,
+    let mut two = two();
+    let (_c, c) = copy(&two.folders[1], 3);
+    let alice = user(&two.a, two.app, "alice");
+    let minted = two.a.export(false).unwrap().commands[0].context.command_id;
+    two.take(&two.a, &two.b);
+    user(&c, two.app, "alice");
+    sync(&c, &mut two.stream);
+    sync(&two.b, &mut two.stream);
+    let imported = two.b.store().held().unwrap();
+    assert!(imported[0].command_id == minted && imported[0].imported);
+    assert_eq!(two.b.retry(minted, false), Err(KeyError::HeldImported { id: minted }));
+    // when it voids one for all,
+    let dropped = two.b.drop_held(minted, true, false).unwrap();
+    let revoked = dropped.revoked.unwrap();
+    assert_eq!((revoked.account, revoked.user), (two.app, alice), "its minter may have handed creds out");
+    sync(&two.b, &mut two.stream);
+    sync(&two.a, &mut two.stream);
+    // then its minter knows, never publishes it, and has nothing left to void.
+    let held = two.a.store().held().unwrap();
+    let [held] = held.as_slice() else { panic!("{held:?}") };
+    assert_eq!((held.command_id, held.reason.code.as_str()), (minted, "voided"));
+    assert_eq!(two.a.retry(minted, false).unwrap_err().code(), "used-up");
+    let dropped = two.a.drop_held(minted, false, false).unwrap();
+    assert_eq!(dropped.voiding, None);
+    assert_eq!((state(&two.a, minted), state(&two.b, minted)), (State::Dropped, State::Dropped));
+    two.agree(minted);
+    // The bundle is of no use any more, wherever it comes.
+    let (_d, d) = copy(&two.folders[1], 4);
+    d.store().connection.lock().unwrap().execute("DELETE FROM journal", []).unwrap();
+    sync(&d, &mut two.stream);
+    let commands = vec![bundled(&two.a, minted)];
+    let bundle = bundle::Bundle { registry: two.a.store().registry_id().unwrap().clone(), commands };
+    let refused = d.import(&bundle.verify().unwrap(), false).unwrap_err();
+    assert_eq!(refused.code(), "voided");
+}
+
+fn bundled(host: &Host, id: Uuid) -> bundle::BundledCommand {
+    let promised = host.store().promised(id).unwrap().unwrap();
+    bundle::BundledCommand {
+        command: promised.command,
+        context: promised.context,
+        draft_hash: promised.draft_hash,
+        envelopes: promised.envelopes,
+    }
+}
+
+#[test]
+fn a_revocation_that_somebody_voided_gets_through_under_another_id() {
+    let mut two = two();
+    let alice = user(&two.a, two.app, "alice");
+    two.meet();
+    let revoked = revoke(&two.a, two.app, alice);
+    // Whoever got to know its id voids it before it is published.
+    let command = Command::VoidCommand { command_id: revoked, account: None, revoke: None };
+    two.b.run(&Request::new(command)).unwrap();
+    two.meet();
+    assert_eq!((state(&two.a, revoked), two.a.store().held().unwrap()), (State::Settled, Vec::new()));
+    assert_eq!((revocations(&two.a, two.app), revocations(&two.b, two.app)), (1, 1));
+}
+
+#[test]
+fn what_is_handed_out_is_revoked_though_the_command_came_to_the_stream_after_all() {
+    // Given a command that was sent, whose answer was lost, and that was held and given up,
+    let mut two = two();
+    let (id, mine, theirs) = two.rivals("alice");
+    revoke(&two.b, two.app, theirs);
+    two.meet();
+    decided(two.a.retry(id, false).unwrap());
+    two.a.hand_out_with(two.app, mine, |_| Ok(())).unwrap();
+    let late = two.a.store().load(0, 10).unwrap().commands.remove(0).envelopes;
+    let reason = cim_keys_core::rules::Reason { code: "server-refuses".into(), text: "no".into() };
+    let persist = cim_keys_core::sync::Persist {
+        expect_head: two.a.store().progress().unwrap().head,
+        progress: two.a.store().progress().unwrap(),
+        held: vec![cim_keys_core::journal::Hold { command_id: id, reason }],
+        overlay: cim_keys_core::sync::Overlay::Replace(Vec::new()),
+        ..Default::default()
+    };
+    two.a.store().note_sending().unwrap();
+    assert_eq!(two.a.store().persist(&persist), cim_keys_core::sync::Persisted::Ok);
+    let dropped = two.a.drop_held(id, false, false).unwrap();
+    assert_eq!(facts(&dropped).len(), 3);
+    // when it turns up on the stream before the voiding does,
+    for envelope in late {
+        two.stream.messages.push(cim_keys_core::admission::StoredMessage {
+            sequence: two.stream.messages.len() as u64 + 1,
+            subject: envelope.subject.as_str().into(),
+            headers: envelope.headers,
+            payload: envelope.payload,
+        });
+    }
+    two.meet();
+    // then the journal says what is true, and the user is revoked without anybody asking.
+    assert_eq!(state(&two.a, id), State::Confirmed);
+    assert_eq!((two.a.store().held().unwrap(), two.a.store().counts().unwrap().pending), (Vec::new(), 0));
+    for host in [&two.a, &two.b] {
+        assert!(host.store().by_key(mine).unwrap()[0].entity.revoked_at().is_some());
+    }
+    let voiding = dropped.voiding.unwrap().command_id;
+    assert_eq!(two.a.store().promised(voiding).unwrap().unwrap().context.attempt, 2);
+    let HandedOut { user, .. } = dropped.revoked.unwrap();
+    assert_eq!(user, mine);
+}
+
+#[test]
+fn a_host_without_the_operators_key_voids_by_its_own() {
+    let mut two = two();
+    let operator: Vec<String> = two
+        .a
+        .store()
+        .operators()
+        .unwrap()
+        .iter()
+        .flat_map(|listed| {
+            listed.entity.token().unwrap().claims().body.as_operator().unwrap().signing_keys.clone()
+        })
+        .chain([two.a.store().registry_id().unwrap().operator])
+        .map(|key| key.to_string())
+        .collect();
+    for key in &operator {
+        two.a.store().connection.lock().unwrap().execute("DELETE FROM keys WHERE key = ?1", [key]).unwrap();
+    }
+    // Nor does it remember it.
+    two.a = open(&two.folders[0], 5);
+    let (id, ..) = two.rivals("alice");
+    let dropped = two.a.drop_held(id, true, false).unwrap();
+    assert_eq!(facts(&dropped), [Fact::CommandVoided { command_id: id }]);
+    two.meet();
+    let lookups = [Lookup::Command(id)];
+    let (known, _) = two.b.store().facts(&lookups, true).unwrap();
+    let own = two.a.store().promised(id).unwrap().unwrap().context.authority;
+    assert_eq!((known.is_void(id, own), known.is_void(id, two.app)), (Ok(true), Ok(false)));
+    // To revoke what was handed out it takes the operator.
+    let bob = user(&two.a, two.app, "bob");
+    two.a.hand_out_with(two.app, bob, |_| Ok(())).unwrap();
+    user(&two.b, two.app, "bob");
+    two.meet();
+    let id = two.a.store().held().unwrap()[0].command_id;
+    let refused = two.a.drop_held(id, false, false).unwrap_err();
+    assert!(matches!(refused, KeyError::Keyring(_)), "{refused}");
+    assert_eq!(state(&two.a, id), State::Held);
+}
+
+#[test]
+fn creds_under_an_id_that_somebody_took_are_named_and_end_by_hand() {
+    // Given creds that are out for a command whose id another host used for something else,
+    let mut two = two();
+    let alice = user(&two.a, two.app, "alice");
+    two.a.hand_out_with(two.app, alice, |_| Ok(())).unwrap();
+    let id = two.a.store().load(0, 10).unwrap().commands[0].context.command_id;
+    let command = Command::CreateAccount { name: "TAKEN".into(), limits: AccountLimits::default() };
+    two.b.run(&Request { command_id: Some(id), ..Request::new(command) }).unwrap();
+    two.meet();
+    let held = two.a.store().held().unwrap();
+    assert_eq!((held.len(), held[0].reason.code.as_str()), (1, "id-taken"));
+    // then it is not given up while they are good,
+    for dry_run in [true, false] {
+        assert_eq!(two.a.drop_held(id, true, dry_run), Err(KeyError::CredsOut { id, user: alice }));
+    }
+    assert_eq!(state(&two.a, id), State::Held);
+    // until that user was made known and revoked.
+    let known = NewUser {
+        account: two.app,
+        name: "known".into(),
+        access: Access::Own(Box::default()),
+        expires: 0,
+        tags: Vec::new(),
+        key: Some(alice),
+        credentials: false,
+        keep: false,
+    };
+    two.a.create_user(known).unwrap();
+    revoke(&two.a, two.app, alice);
+    two.meet();
+    let dropped = two.a.drop_held(id, false, false).unwrap();
+    assert_eq!((dropped.voiding, state(&two.a, id)), (None, State::Dropped));
+    assert_eq!(revocations(&two.b, two.app), 1);
+}
