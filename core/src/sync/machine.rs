@@ -369,7 +369,16 @@ impl Machine {
         }
         match (next, command) {
             (Next::Conflict, _) => self.conflict(moment),
-            (Next::CatchUp, _) => self.rest(moment),
+            (Next::CatchUp(code), _) => {
+                let mut outputs = Vec::new();
+                let millis = patience::pause(self.unsent, moment);
+                if self.unsent >= patience::UNSETTLED {
+                    let reason = patience::unsettled(code);
+                    outputs.push(Output::Report(Status::Waiting { reason, open: false, millis }));
+                }
+                outputs.extend(self.pause(millis));
+                outputs
+            }
             (Next::Wait(reason), _) => self.fail(reason, false, moment),
             (Next::Reconnect(reason), _) => self.fail(reason, !self.keeps_old_connection(), moment),
             (Next::Pause(reason), _) | (Next::Hold(reason), None) => self.wait(reason, moment),

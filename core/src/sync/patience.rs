@@ -10,8 +10,8 @@ use alloc::string::{String, ToString};
 pub(super) enum Next {
     /// Catch up at once: another writer was first.
     Conflict,
-    /// Catch up after a short pause.
-    CatchUp,
+    /// Catch up after a short pause. The number of the answer, where it was an error.
+    CatchUp(Option<u32>),
     /// The server cannot do it now: wait longer each time, then catch up. The breaker counts it.
     Wait(Reason),
     /// Wait longer each time, then catch up.
@@ -90,10 +90,10 @@ fn old_or_wrong(code: u32) -> Reason {
 /// Judges the answer to a publish by its number.
 pub(super) fn after_reply(reply: &Reply) -> Next {
     match reply {
-        Reply::Ack { .. } => Next::CatchUp,
+        Reply::Ack { .. } => Next::CatchUp(None),
         Reply::Error { code } => match code {
             10071 | 10164 => Next::Conflict,
-            10158 | 10201 | 10176 => Next::CatchUp,
+            10158 | 10201 | 10176 | 10210 => Next::CatchUp(Some(*code)),
             10060 | 10174 => Next::Block(old_or_wrong(*code)),
             10059 => Next::Block(missing()),
             10054 | 10097 => {
@@ -126,6 +126,23 @@ pub(super) fn after_failure(failure: &Failure) -> Next {
         Failure::Code { code } => {
             Next::Pause(reason("api", format!("the JetStream API answers with error {code}")))
         }
+    }
+}
+
+/// What waits for several of these in a row is told. A server whose disk is full gives batches up as if they were
+/// incomplete.
+pub(super) const UNSETTLED: u32 = 3;
+
+/// The server takes nothing, and does not say why.
+pub(super) fn unsettled(code: Option<u32>) -> Reason {
+    match code {
+        Some(code) => reason(
+            "resources",
+            format!(
+                "the server gives up what is appended ({code}): see its log, its disk and the account's limits"
+            ),
+        ),
+        None => reason("no-answer", "the server did not say what came of it".to_string()),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::report::Reporter;
 use cim_keys_core::journal::Hold;
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::StreamConfig;
-use cim_keys_core::sync::{Input, Machine, Output, Persist, Reply, Status};
+use cim_keys_core::sync::{Input, Machine, Output, Persist, Status};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -80,8 +80,6 @@ pub struct Pump<'a> {
     work: Work,
     summary: Summary,
     trouble: Option<LinkError>,
-    /// The number that the last append was refused with.
-    refusal: Option<u32>,
 }
 
 /// How long it goes on.
@@ -104,7 +102,6 @@ impl<'a> Pump<'a> {
             work: Work::default(),
             summary: Summary::default(),
             trouble: None,
-            refusal: None,
         }
     }
 
@@ -251,7 +248,7 @@ impl<'a> Pump<'a> {
                             if let Mode::Drain(patience) = mode
                                 && since.elapsed() + pause > *patience
                             {
-                                return Ok(End::Patience(why.take().unwrap_or_else(|| silent(self.refusal))));
+                                return Ok(End::Patience(why.take().unwrap_or_else(silent)));
                             }
                         }
                         _ => {}
@@ -381,12 +378,6 @@ impl<'a> Pump<'a> {
 
     async fn arrived(&mut self) -> Input {
         let input = self.work.next().await;
-        if let Input::Reply(reply) = &input {
-            self.refusal = match reply {
-                Reply::Error { code } => Some(*code),
-                _ => None,
-            };
-        }
         if let Some(trouble) = self.work.trouble.take() {
             self.trouble = trouble;
         }
@@ -451,16 +442,7 @@ fn ends(mode: &Mode, status: &Status) -> Option<End> {
     }
 }
 
-/// It waits without a reason of its own. A server whose disk is full gives batches up as if they were incomplete.
-fn silent(refusal: Option<u32>) -> Reason {
-    let (code, text) = match refusal {
-        Some(code) => (
-            "resources",
-            format!(
-                "the server gives up what is appended ({code}): see its log, its disk and the account's limits"
-            ),
-        ),
-        None => ("no-answer", "the server did not say what came of it: try again".to_owned()),
-    };
-    Reason { code: code.into(), text }
+/// It waits without a reason of its own.
+fn silent() -> Reason {
+    Reason { code: "no-answer".into(), text: "the server did not say what came of it: try again".into() }
 }

@@ -68,7 +68,7 @@ impl Journal {
         Journal { folder, signer, events: all.len(), bytes, payload }
     }
 
-    fn copy(&self) -> (TempDir, Host) {
+    pub(super) fn copy(&self) -> (TempDir, Host) {
         let folder = registry::folder();
         let host = registry::copy(self.folder.path(), folder.path());
         (folder, host)

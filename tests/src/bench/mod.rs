@@ -5,6 +5,7 @@
 pub mod append;
 pub mod commit;
 pub mod latency;
+pub mod memory;
 pub mod mint;
 mod registry;
 pub mod rounds;
@@ -57,9 +58,9 @@ impl Default for Plan {
     }
 }
 
-/// What can be measured by itself.
-pub const PARTS: [&str; 7] =
-    ["mint", "mint-wasm", "page", "commit", "append", "append-sync-always", "latency"];
+/// What can be measured by itself. `memory` is measured only where it is named: its journal takes minutes to make.
+pub const PARTS: [&str; 8] =
+    ["mint", "mint-wasm", "page", "commit", "append", "append-sync-always", "latency", "memory"];
 
 /// One ratio and what it comes from.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +79,7 @@ pub struct Report {
     measured: Vec<Measured>,
     /// Bytes of the page's first load, and of the wasm in it, compressed.
     page: Option<(u64, u64)>,
+    memory: Option<memory::Outcome>,
 }
 
 /// Measures all of it. `progress` hears what is being done, and how far it is where that takes long.
@@ -119,7 +121,9 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Report {
             raw: json!({ "bytes": bytes, "commits_a_round": plan.commits }),
         });
     }
-    if wanted("append") || wanted("append-sync-always") {
+    let needs_memory = plan.only.iter().any(|name| name == "memory");
+    let mut memory = None;
+    if wanted("append") || wanted("append-sync-always") || needs_memory {
         let journal = Journal::prepare(plan.events, |done| {
             if done.is_multiple_of(100) {
                 progress(&format!("making events, one commit each: {done} of {}", plan.events));
@@ -148,6 +152,10 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Report {
             progress("appending, sync_interval always");
             append("append_sync_always_vs_async_nats", true);
         }
+        if needs_memory {
+            progress("publishing in a process of its own");
+            memory = Some(memory::measure(&journal));
+        }
     }
     if wanted("latency") {
         progress("single events");
@@ -159,7 +167,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Report {
             raw: json!({ "events": plan.singles }),
         });
     }
-    Report { measured, page }
+    Report { measured, page, memory }
 }
 
 impl Report {
@@ -187,6 +195,10 @@ impl Report {
             all["page_gzip_bytes"] = json!(page);
             all["wasm_gzip_bytes"] = json!(wasm);
         }
+        if let Some(memory) = &self.memory {
+            all["drain_peak_bytes"] = json!(memory.peak);
+            all["drain_events"] = json!(memory.events);
+        }
         all
     }
 }
@@ -213,6 +225,9 @@ impl fmt::Display for Report {
         }
         if let Some((page, wasm)) = self.page {
             writeln!(f, "first load {page} bytes gzip, wasm {wasm} of them")?;
+        }
+        if let Some(memory::Outcome { events, peak }) = &self.memory {
+            writeln!(f, "publishing {events} events took {} MB of memory at most", peak / 1_000_000)?;
         }
         write!(f, "above 1 is faster; medians of rounds in turns")
     }

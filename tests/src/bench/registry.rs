@@ -25,7 +25,8 @@ const IDENTITY: &str = "identity.age";
 /// # Panics
 /// When it cannot be made.
 pub(super) fn folder() -> TempDir {
-    let place = workspace_root().join("target").join("bench");
+    let place = std::env::var_os("CIM_KEYS_BENCH_FOLDER")
+        .map_or_else(|| workspace_root().join("target").join("bench"), PathBuf::from);
     fs::create_dir_all(&place).expect("a folder beside the build");
     TempDir::new_in(place).expect("a folder beside the build")
 }
@@ -51,6 +52,14 @@ pub(super) fn copy(from: &Path, to: &Path) -> Host {
         fs::copy(from.join(file), to.join(file)).expect("a copy");
     }
     open_with(Store::open(&store_of(to)).expect("a store"), to)
+}
+
+/// A host over a registry that is there.
+///
+/// # Panics
+/// When it cannot be opened.
+pub(super) fn open(folder: &Path) -> Host {
+    open_with(Store::open(&store_of(folder)).expect("a store"), folder)
 }
 
 fn open_with(store: Store, folder: &Path) -> Host {

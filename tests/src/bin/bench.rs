@@ -9,7 +9,7 @@ usage: bench [--output text|json] [--events N] [--rounds N] [--only PART,...]
   --output  text (default), or one JSON object on one line: `ratios` by name, `raw` figures beside
   --events  how many events a round of appending has; 100000 where nothing is said. Each is committed by itself first
   --rounds  rounds of appending; 3 where nothing is said
-  --only    parts: mint, mint-wasm, page, commit, append, append-sync-always, latency";
+  --only    parts: mint, mint-wasm, page, commit, append, append-sync-always, latency, memory (only where it is named)";
 
 struct Arguments {
     json: bool,
@@ -17,6 +17,13 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, folder, url] = &words[..]
+        && word == "--drain"
+    {
+        let outcome = bench::memory::drain(folder.as_ref(), url);
+        return print(&format!("{} {}", outcome.events, outcome.peak));
+    }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(Some(arguments)) => arguments,
         Ok(None) => return print(USAGE),
