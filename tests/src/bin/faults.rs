@@ -1,7 +1,7 @@
 //! `faults [--row A,B] [--quick] [--list] [--output text|json] [--seed N] [--jobs N]`: plays rows of the table of real faults and
 //! prints a report. A row that fails gives a non-zero exit. Several rows are played by a process each.
 
-use cim_keys_tests::faults::{Extent, Invariant, ROWS, Report, Row, Verdict, play};
+use cim_keys_tests::faults::{Extent, Invariant, ROWS, Report, Row, Verdict, play, work};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::process::{Command, ExitCode, Stdio};
@@ -29,7 +29,19 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = match parse(std::env::args().skip(1)) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, rest @ ..] = words.as_slice()
+        && first == "worker"
+    {
+        return match work(rest) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "worker: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let arguments = match parse(words.into_iter()) {
         Ok(Some(arguments)) => arguments,
         Ok(None) => return print(USAGE, true),
         Err(error) => {

@@ -36,7 +36,7 @@ pub(super) fn read(path: &Path) -> Vec<Line> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let file = Connection::open_with_flags(path, flags).expect("the journal's file");
     let mut events = file
-        .prepare("SELECT subject, headers, payload FROM envelopes WHERE position = ?1 ORDER BY place")
+        .prepare("SELECT subject, headers, payload FROM envelopes WHERE id >= ?1 * 1024 AND id < (?1 + 1) * 1024 ORDER BY id")
         .expect("the table of envelopes");
     let mut lines = file
         .prepare("SELECT position, command_id, state, first, reason, draft_hash, command, context FROM journal ORDER BY position")

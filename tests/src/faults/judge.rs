@@ -131,7 +131,7 @@ fn keep(canaries: &mut Canaries, desk: &Desk) {
 }
 
 /// I2: each event id stands once, and names its message.
-fn once(messages: &[&StoredMessage]) {
+pub(super) fn once(messages: &[&StoredMessage]) {
     let mut ids = BTreeSet::new();
     for message in messages {
         let id = message.headers.only(CIM_EVENT_ID).expect("an event id");
@@ -141,7 +141,7 @@ fn once(messages: &[&StoredMessage]) {
 }
 
 /// I3: gives the first and last sequence of each command.
-fn in_order(messages: &[&StoredMessage]) -> BTreeMap<Uuid, (u64, u64)> {
+pub(super) fn in_order(messages: &[&StoredMessage]) -> BTreeMap<Uuid, (u64, u64)> {
     let mut commands: BTreeMap<Uuid, (u64, u64)> = BTreeMap::new();
     let mut open: Option<(Uuid, u64, u64, u64)> = None;
     for message in messages {

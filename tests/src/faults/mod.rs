@@ -11,13 +11,20 @@ mod judge;
 mod rows;
 mod scene;
 
+mod damage;
+mod entropy;
+mod foreign;
+mod journals;
+mod kills;
 mod servers;
 mod wires;
+mod worker;
 
 pub use canary::{Canaries, files};
 pub use invariant::Invariant;
 pub use rows::{ROWS, Row};
 pub use scene::{head, is_event, meanwhile, more};
+pub use worker::work;
 
 use crate::simulator::Rng;
 use serde_json::{Value, json};
@@ -61,6 +68,14 @@ impl Run {
     /// Says what was done, with figures.
     pub fn did(&mut self, what: impl Into<String>) {
         self.did.push(what.into());
+    }
+
+    /// Does something of which the row tells by itself.
+    fn quietly<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let told = self.did.len();
+        let outcome = work(self);
+        self.did.truncate(told);
+        outcome
     }
 
     /// Says what belongs to the row and was not done, and why.

@@ -1,6 +1,6 @@
 //! The table.
 
-use super::{NotRun, Run, servers, wires};
+use super::{NotRun, Run, damage, entropy, foreign, journals, kills, servers, wires};
 
 /// A row of the table.
 #[derive(Clone, Copy)]
@@ -29,11 +29,43 @@ const fn row(
 
 /// All rows.
 pub const ROWS: &[Row] = &[
+    row(
+        "1",
+        "SIGKILL of the host at random instants while it creates and publishes",
+        200,
+        30,
+        kills::at_any_moment,
+    ),
+    row(
+        "2",
+        "abort at each named step of sync and store, three times",
+        kills::STEPS,
+        kills::STEPS / 3,
+        kills::at_each_step,
+    ),
     row("3", "acknowledgement eaten by a proxy", 300, 25, wires::answers_eaten),
     row("4", "connection cut before, inside, after a publish", 200, 24, wires::connections_cut),
     row("5", "publish queued in the client, server back after the time-out", 50, 6, wires::publish_queued),
     row("6", "server SIGKILL and restart (R1)", 100, 15, servers::killed),
     row("9", "server frozen 5 and 20 s, slow acknowledgements 0.1 to 10 s", 10, 3, wires::slow_server),
+    row(
+        "10",
+        "a day-old journal again after the duplicate window; bundles twice, in parts, in another order, by two hosts",
+        100,
+        20,
+        journals::published_again,
+    ),
+    row("11", "two hosts without a network contradict each other", 200, 24, journals::contradictions),
+    row("12", "journal truncated, bit-flipped, foreign, of a newer schema", 300, 40, damage::journals),
+    row("13", "creds, JWT, nkey: every byte changed once", 1, 1, damage::secrets),
     row("14", "stream missing, deleted and re-created, each setting wrong", 12, 12, servers::wrong_streams),
     row("15", "server's disk full, freed, restarted", 2, 1, servers::full_disk),
+    row(
+        "20",
+        "entropy source fails, is short, zero, constant, repeating",
+        entropy::WAYS,
+        entropy::WAYS,
+        entropy::broken,
+    ),
+    row("22", "foreign messages on the stream", 40, 16, foreign::messages),
 ];
