@@ -13,6 +13,7 @@ mod scene;
 
 mod damage;
 mod entropy;
+mod entry;
 mod foreign;
 mod journals;
 mod kills;

@@ -1,6 +1,6 @@
 //! The table.
 
-use super::{NotRun, Run, damage, entropy, foreign, journals, kills, servers, wires};
+use super::{NotRun, Run, damage, entropy, entry, foreign, journals, kills, servers, wires};
 
 /// A row of the table.
 #[derive(Clone, Copy)]
@@ -60,6 +60,14 @@ pub const ROWS: &[Row] = &[
     row("13", "creds, JWT, nkey: every byte changed once", 1, 1, damage::secrets),
     row("14", "stream missing, deleted and re-created, each setting wrong", 12, 12, servers::wrong_streams),
     row("15", "server's disk full, freed, restarted", 2, 1, servers::full_disk),
+    row(
+        "16",
+        "creds expired, not yet valid, user revoked, account deleted while connected",
+        10,
+        5,
+        entry::creds_that_end,
+    ),
+    row("17", "permission denied on publish, JetStream API, inbox", 5, 5, entry::denied),
     row(
         "20",
         "entropy source fails, is short, zero, constant, repeating",
