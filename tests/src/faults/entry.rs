@@ -1,5 +1,6 @@
 //! Creds that do not let in, or not any more, and users that may not do everything.
 
+use super::scene::Stay;
 use super::{Invariant, NotRun, Run};
 use crate::desk::{Desk, STUCK, block_on, make_streams};
 use crate::ledger::{Ledger, connect_as};
@@ -14,80 +15,21 @@ use cim_keys::nats::link::Link;
 use cim_keys::nats::role;
 use cim_keys::nats::target::{Access, Target};
 use cim_keys::ports::{self, NewUser};
-use cim_keys::pump::{Lock, Pump};
 use cim_keys::push::{self, Mode};
 use cim_keys_core::command::Command;
 use cim_keys_core::creds;
 use cim_keys_core::jwt::{Body, Claims, Grant, SigningKey, Unknown, User, UserRights, encode};
 use cim_keys_core::nkey::{KeyPair, Kind, PublicKey};
 use cim_keys_core::roles::{EDGE_ACCOUNT, EDGE_API_PREFIX, PipelineRole, SYSTEM_ACCOUNT};
-use cim_keys_core::rules::Reason;
 use cim_keys_core::secret::SecretText;
-use cim_keys_core::sync::Status;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
 /// How long a host may take to say that its creds are no good, and what a busy machine may take beside.
 const SAID: Duration = Duration::from_secs(2);
 const SLACK: Duration = Duration::from_secs(1);
-
-/// A host that stays, as a service does, and what it says of itself.
-#[derive(Default)]
-struct Service {
-    said: Mutex<Vec<(Instant, Status)>>,
-    renewed: Mutex<Option<Target>>,
-}
-
-impl Service {
-    /// Runs one while something is done.
-    fn with<T>(desk: &Desk, first: Target, work: impl FnOnce(&Service) -> T) -> T {
-        let service = Service::default();
-        thread::scope(|scope| {
-            let (stop, stopped) = oneshot::channel::<()>();
-            let (service, store) = (&service, desk.store().path());
-            let staying = scope.spawn(move || {
-                let _lock = Lock::take(store).expect("nobody else syncs this store");
-                let renew = || service.renewed.lock().expect("no panic").take();
-                let mut pump = Pump::new(desk.host(), first).renewing(Box::new(renew));
-                let note = |status: &Status| {
-                    service.said.lock().expect("no panic").push((Instant::now(), status.clone()));
-                };
-                let end = pump.stay(async { drop(stopped.await) }, note);
-                block_on(end).expect("a store that works")
-            });
-            let outcome = work(service);
-            drop(stop);
-            staying.join().expect("a run that does not panic");
-            outcome
-        })
-    }
-
-    fn look<T>(&self, since: Instant, mut of: impl FnMut(&Status) -> Option<T>) -> Option<(Instant, T)> {
-        let said = self.said.lock().expect("no panic");
-        said.iter().filter(|(at, _)| *at >= since).find_map(|(at, status)| Some((*at, of(status)?)))
-    }
-
-    /// Waits until it says that it is blocked.
-    fn blocked(&self, since: Instant) -> (Instant, Reason) {
-        wait::until("the host says that it is blocked", || {
-            self.look(since, |status| match status {
-                Status::Blocked { reason } => Some(reason.clone()),
-                _ => None,
-            })
-        })
-    }
-
-    /// Waits until it has nothing left to do.
-    fn idle(&self, since: Instant) {
-        wait::until("the host has nothing left to do", || {
-            self.look(since, |status| (*status == Status::Idle).then_some(()))
-        });
-    }
-}
 
 /// What is wrong with creds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +89,7 @@ fn one(run: &mut Run, wrong: Wrong, desk: &Desk, service_desk: &Desk, server: &N
         Wrong::AccountDeleted => (fresh(), None),
     };
     let begun = Instant::now();
-    Service::with(service_desk, first, |service| {
+    Stay::with(service_desk, first, |service| {
         let due = match wrong {
             Wrong::Expired | Wrong::NotYet => begun,
             Wrong::ExpiresMeanwhile => {
@@ -180,7 +122,7 @@ fn one(run: &mut Run, wrong: Wrong, desk: &Desk, service_desk: &Desk, server: &N
             system.restore(desk, server, edge(desk));
         }
         let renewed = Instant::now();
-        *service.renewed.lock().expect("no panic") = Some(fresh());
+        service.renew(fresh());
         run.healed(|| {
             wait::until("new creds are taken up", || (service_desk.pending() == 0).then_some(()));
             service.idle(renewed);
@@ -321,7 +263,8 @@ impl System {
         claims.issued_at += 1;
         let operator = desk.host().key(claims.issuer).expect("the operator's signing key");
         let token = encode(&claims).expect("a token").sign(&operator).expect("a signature");
-        let answer = ask(&mut self.connect(desk, server), "$SYS.REQ.CLAIMS.UPDATE", &[], token.as_str().as_bytes());
+        let answer =
+            ask(&mut self.connect(desk, server), "$SYS.REQ.CLAIMS.UPDATE", &[], token.as_str().as_bytes());
         assert!(answer["error"].is_null(), "{answer}");
     }
 }

@@ -31,10 +31,11 @@ impl Run {
         once(&own);
         let commands = in_order(&own);
         for desk in desks {
-            let lines = journal::read(desk.store().path());
+            let lines = journal::read(desk.store().path()).into_iter();
+            let lines: BTreeMap<Uuid, Line> = lines.map(|line| (line.command_id, line)).collect();
             for id in desk.commands() {
-                let line = lines.iter().find(|line| line.command_id == id);
-                let line = line.unwrap_or_else(|| panic!("I1: {id} was reported as done and is lost"));
+                let line =
+                    lines.get(&id).unwrap_or_else(|| panic!("I1: {id} was reported as done and is lost"));
                 stands(line, commands.get(&id), ledger);
             }
         }

@@ -20,6 +20,7 @@ mod kills;
 mod servers;
 mod wires;
 mod worker;
+mod writers;
 
 pub use canary::{Canaries, files};
 pub use invariant::Invariant;

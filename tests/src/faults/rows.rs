@@ -1,6 +1,6 @@
 //! The table.
 
-use super::{NotRun, Run, damage, entropy, entry, foreign, journals, kills, servers, wires};
+use super::{NotRun, Run, damage, entropy, entry, foreign, journals, kills, servers, wires, writers};
 
 /// A row of the table.
 #[derive(Clone, Copy)]
@@ -47,6 +47,8 @@ pub const ROWS: &[Row] = &[
     row("4", "connection cut before, inside, after a publish", 200, 24, wires::connections_cut),
     row("5", "publish queued in the client, server back after the time-out", 50, 6, wires::publish_queued),
     row("6", "server SIGKILL and restart (R1)", 100, 15, servers::killed),
+    row("7", "three nodes, leader killed every 4 to 8 s, two writers", 15, 2, writers::leaders_killed),
+    row("8", "quorum lost for 20 s in the middle of a publish, then healed", 3, 1, writers::quorum_lost),
     row("9", "server frozen 5 and 20 s, slow acknowledgements 0.1 to 10 s", 10, 3, wires::slow_server),
     row(
         "10",
@@ -56,6 +58,13 @@ pub const ROWS: &[Row] = &[
         journals::published_again,
     ),
     row("11", "two hosts without a network contradict each other", 200, 24, journals::contradictions),
+    row(
+        "11b",
+        "a far host against a near one that appends 50 a second, then in bulk",
+        200,
+        40,
+        writers::far_and_near,
+    ),
     row("12", "journal truncated, bit-flipped, foreign, of a newer schema", 300, 40, damage::journals),
     row("13", "creds, JWT, nkey: every byte changed once", 1, 1, damage::secrets),
     row("14", "stream missing, deleted and re-created, each setting wrong", 12, 12, servers::wrong_streams),

@@ -1,17 +1,21 @@
 //! What a row stands before: a server that trusts a registry, its streams, a proxy, and hosts that work.
 
-use crate::desk::{Desk, SHORT, STUCK, make_streams};
+use crate::desk::{Desk, SHORT, STUCK, block_on, make_streams};
 use crate::ledger::Ledger;
 use crate::proxy::Proxy;
 use crate::server::NatsServer;
 use crate::site::serve;
 use crate::wait;
 use cim_keys::nats::target::Target;
-use cim_keys::pump::End;
+use cim_keys::pump::{End, Lock, Pump};
 use cim_keys_core::roles::{EDGE_API_PREFIX, PipelineRole};
+use cim_keys_core::rules::Reason;
+use cim_keys_core::sync::Status;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Commands that may wait to be published before the writer pauses.
 const AHEAD: u64 = 12;
@@ -133,4 +137,63 @@ pub fn meanwhile(desk: &Desk, target: &Target, trouble: impl FnOnce()) -> u64 {
         drop(over);
     });
     published.into_inner()
+}
+
+/// A host that stays, as a service does, and what it says of itself.
+#[derive(Default)]
+pub(super) struct Stay {
+    said: Mutex<Vec<(Instant, Status)>>,
+    renewed: Mutex<Option<Target>>,
+}
+
+impl Stay {
+    /// Runs one while something is done.
+    pub(super) fn with<T>(desk: &Desk, first: Target, work: impl FnOnce(&Stay) -> T) -> T {
+        let service = Stay::default();
+        thread::scope(|scope| {
+            let (stop, stopped) = oneshot::channel::<()>();
+            let (service, store) = (&service, desk.store().path());
+            let staying = scope.spawn(move || {
+                let _lock = Lock::take(store).expect("nobody else syncs this store");
+                let renew = || service.renewed.lock().expect("no panic").take();
+                let mut pump = Pump::new(desk.host(), first).renewing(Box::new(renew));
+                let note = |status: &Status| {
+                    service.said.lock().expect("no panic").push((Instant::now(), status.clone()));
+                };
+                let end = pump.stay(async { drop(stopped.await) }, note);
+                block_on(end).expect("a store that works")
+            });
+            let outcome = work(service);
+            drop(stop);
+            staying.join().expect("a run that does not panic");
+            outcome
+        })
+    }
+
+    /// Other creds are to be had from now on.
+    pub(super) fn renew(&self, target: Target) {
+        *self.renewed.lock().expect("no panic") = Some(target);
+    }
+
+    fn look<T>(&self, since: Instant, mut of: impl FnMut(&Status) -> Option<T>) -> Option<(Instant, T)> {
+        let said = self.said.lock().expect("no panic");
+        said.iter().filter(|(at, _)| *at >= since).find_map(|(at, status)| Some((*at, of(status)?)))
+    }
+
+    /// Waits until it says that it is blocked.
+    pub(super) fn blocked(&self, since: Instant) -> (Instant, Reason) {
+        wait::until("the host says that it is blocked", || {
+            self.look(since, |status| match status {
+                Status::Blocked { reason } => Some(reason.clone()),
+                _ => None,
+            })
+        })
+    }
+
+    /// Waits until it has nothing left to do.
+    pub(super) fn idle(&self, since: Instant) {
+        wait::until("the host has nothing left to do", || {
+            self.look(since, |status| (*status == Status::Idle).then_some(()))
+        });
+    }
 }
