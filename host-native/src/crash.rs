@@ -46,7 +46,7 @@ steps! {
     FileWritten => "file-written",
     /// It has its content on the disk.
     FileSynced => "file-synced",
-    /// It has both names.
+    /// It has its name; where the system cannot do it in one step, the other one as well.
     FileNamed => "file-named",
     /// It has its own name alone; the folder is not on the disk.
     FileCleared => "file-cleared",

@@ -12,7 +12,7 @@ use cim_keys_core::secret::SecretText;
 /// Secret files larger than this are no secret files.
 const LIMIT: u64 = 1024 * 1024;
 
-/// Writes a secret file, mode 0600: a temporary file in the same folder, fsync, then linked to its name, then fsync of the
+/// Writes a secret file, mode 0600: a temporary file in the same folder, fsync, then given its name, then fsync of the
 /// folder. A crash leaves the whole file or none.
 ///
 /// # Errors
@@ -20,7 +20,7 @@ const LIMIT: u64 = 1024 * 1024;
 pub fn write_new(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let folder = folder_of(path)?;
     if path.symlink_metadata().is_ok() {
-        // A process that ended when the file had both names has left the other one.
+        // Where a file has two names for a moment, a process that ended then has left the other one.
         clear(path, folder);
         return Err(FileError::Exists { path: path.to_owned() });
     }
@@ -31,12 +31,7 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<(), FileError> {
         crash::reach(Step::FileWritten);
         file.sync_all()?;
         crash::reach(Step::FileSynced);
-        // A hard link fails where the name is taken meanwhile; a rename would overwrite it.
-        match fs::hard_link(&temporary, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-            Err(_) if path.symlink_metadata().is_err() => fs::rename(&temporary, path),
-            other => other,
-        }
+        take_name(&temporary, path)
     })();
     crash::reach(Step::FileNamed);
     let _ = fs::remove_file(&temporary);
@@ -225,6 +220,26 @@ fn temporary_of(path: &Path, folder: &Path) -> Result<(PathBuf, File), FileError
         if temporary.symlink_metadata().is_ok() {
             return Ok((temporary, file));
         }
+    }
+}
+
+/// Gives a file its name, which nothing else may have: in one step where the system can, so that it never has two.
+fn take_name(temporary: &Path, path: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::EXIST) => return Err(io::ErrorKind::AlreadyExists.into()),
+            // A file system that cannot.
+            Err(_) => {}
+        }
+    }
+    // A hard link fails where the name is taken meanwhile; a rename would overwrite it.
+    match fs::hard_link(temporary, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) if path.symlink_metadata().is_err() => fs::rename(temporary, path),
+        other => other,
     }
 }
 

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::desk::Desk;
 use crate::server::NatsServer;
+use crate::wait;
 use crate::wire::Client;
 
 /// Everything that the stream of events holds.
@@ -53,7 +54,11 @@ impl Ledger {
     pub fn read_on(&mut self, client: &mut Client, api_prefix: &str) {
         let mut ask = |tail: &str, body: &str| -> Value {
             let subject = format!("{api_prefix}.STREAM.{tail}.{KEYS_EVENTS}");
-            let answer = client.request(&subject, &[], body.as_bytes()).expect("an answer").json();
+            // A node that was started a moment ago may not know who leads.
+            let answer = wait::until(&subject, || {
+                let answer = client.request(&subject, &[], body.as_bytes()).expect("an answer").json();
+                (answer["error"]["err_code"] != 10008).then_some(answer)
+            });
             assert!(answer["error"].is_null(), "{subject} {body}: {answer}");
             answer
         };
