@@ -272,8 +272,9 @@ pub fn logged(
         return None;
     }
     let message = stored(list, payload)?;
+    // Behind the prefix both patterns have wildcards alone.
     let tail = |pattern: String, subject: &str| -> Option<String> {
-        subject.strip_prefix(pattern.trim_end_matches('>')).map(ToOwned::to_owned)
+        subject.strip_prefix(pattern.trim_end_matches(['>', '*', '.'])).map(ToOwned::to_owned)
     };
     let shown = tail(namespace.log(), subject)?;
     (tail(namespace.event_pattern(), &message.subject)? == shown).then_some(message)
@@ -392,6 +393,31 @@ mod tests {
         assert_eq!(header_lines(b""), []);
         assert_eq!(header_lines(&[0xff, 0xfe]), []);
         assert_eq!(header_lines(b"NATS/1.0 503\r\n\r\n"), []);
+    }
+
+    #[test]
+    fn a_message_of_the_log_counts_where_its_subjects_fit() {
+        let namespace = Namespace::default();
+        let list = |subject: &str| {
+            [("Nats-Stream", KEYS_EVENTS), ("Nats-Sequence", "7"), ("Nats-Subject", subject)]
+                .map(|(name, value)| pair(name, value))
+                .to_vec()
+        };
+        let event = "cowboyai.security.keys.user.created";
+        let heard = |subject: &str, list| logged(&namespace, subject, list, b"x".to_vec());
+        let found = heard("cowboyai.security.keys-log.user.created", list(event)).unwrap();
+        assert_eq!((found.sequence, found.subject.as_str()), (7, event));
+        for (subject, list) in [
+            ("cowboyai.security.keys-log.user.revoked", list(event)),
+            ("cowboyai.security.keys-log.user", list(event)),
+            (event, list(event)),
+            ("cowboyai.security.keys-log.user.created", list("cowboyai.security.keyring.user.created")),
+            ("cowboyai.security.keys-log.user.created", list("cowboyai.security.keys-log.user.created")),
+            ("cowboyai.security.keys-log.user.created", list(event)[1..].to_vec()),
+            ("cowboyai.security.keys-log.user.created", [list(event), list(event)].concat()),
+        ] {
+            assert_eq!(heard(subject, list), None, "{subject}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Secret files: readable by their owner alone, written durably, never over another file without a word.
 
+use crate::crash::{self, Step};
+use rustix::fs::FlockOperation;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,31 +12,32 @@ use cim_keys_core::secret::SecretText;
 /// Secret files larger than this are no secret files.
 const LIMIT: u64 = 1024 * 1024;
 
-/// Writes a secret file, mode 0600: a temporary file in the same folder, fsync, then linked to its name, then fsync of the
+/// Writes a secret file, mode 0600: a temporary file in the same folder, fsync, then given its name, then fsync of the
 /// folder. A crash leaves the whole file or none.
 ///
 /// # Errors
 /// [`FileError::Exists`] where there is a file of that name: nothing is overwritten.
 pub fn write_new(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let folder = folder_of(path)?;
     if path.symlink_metadata().is_ok() {
+        // Where a file has two names for a moment, a process that ended then has left the other one.
+        clear(path, folder);
         return Err(FileError::Exists { path: path.to_owned() });
     }
-    let folder = folder_of(path)?;
-    let temporary = temporary_of(path, folder)?;
+    let (temporary, mut file) = temporary_of(path, folder)?;
+    crash::reach(Step::FileMade);
     let written = (|| {
-        let mut file = private().create_new(true).open(&temporary)?;
         file.write_all(content)?;
+        crash::reach(Step::FileWritten);
         file.sync_all()?;
-        // A hard link fails where the name is taken meanwhile; a rename would overwrite it.
-        match fs::hard_link(&temporary, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-            Err(_) if path.symlink_metadata().is_err() => fs::rename(&temporary, path),
-            other => other,
-        }
+        crash::reach(Step::FileSynced);
+        take_name(&temporary, path)
     })();
+    crash::reach(Step::FileNamed);
     let _ = fs::remove_file(&temporary);
+    crash::reach(Step::FileCleared);
     match written {
-        Ok(()) => sync_folder(folder),
+        Ok(()) => sync_folder(folder).inspect(|()| crash::reach(Step::FileDone)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(FileError::Exists { path: path.to_owned() })
         }
@@ -48,13 +51,15 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<(), FileError> {
 /// The file cannot be written.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let folder = folder_of(path)?;
-    let temporary = temporary_of(path, folder)?;
+    let (temporary, mut file) = temporary_of(path, folder)?;
+    crash::reach(Step::ReplacementMade);
     let written = (|| {
-        let mut file = private().create_new(true).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
+        crash::reach(Step::ReplacementSynced);
         fs::rename(&temporary, path)
     })();
+    crash::reach(Step::ReplacementNamed);
     if let Err(error) = written {
         let _ = fs::remove_file(&temporary);
         return Err(FileError::io("write", path, &error));
@@ -193,18 +198,73 @@ fn folder_of(path: &Path) -> Result<&Path, FileError> {
     }
 }
 
-/// Another name in the same folder; the process's number keeps two writers apart.
-fn temporary_of(path: &Path, folder: &Path) -> Result<PathBuf, FileError> {
+/// A file with another name in the same folder; the process's number keeps two writers apart. It is locked as long as it is
+/// written: one that is not is a left-over of a process that ended before, and may hold a secret.
+fn temporary_of(path: &Path, folder: &Path) -> Result<(PathBuf, File), FileError> {
+    static COUNTER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     if !folder.is_dir() {
         return Err(FileError::Folder { path: folder.to_owned() });
     }
-    static COUNTER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let count = COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}.{count}.tmp", std::process::id()));
-    // Ours alone: a leftover of a process that had the same number.
-    let _ = fs::remove_file(&temporary);
-    Ok(temporary)
+    let name = prefix_of(path);
+    clear(path, folder);
+    let failed = |error: io::Error| FileError::io("write", path, &error);
+    loop {
+        let count = COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let temporary = folder.join(format!("{name}{}.{count}.tmp", std::process::id()));
+        let file = match private().create_new(true).open(&temporary) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            other => other.map_err(failed)?,
+        };
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
+        // Somebody who clears may have been faster than the lock.
+        if temporary.symlink_metadata().is_ok() {
+            return Ok((temporary, file));
+        }
+    }
+}
+
+/// Gives a file its name, which nothing else may have: in one step where the system can, so that it never has two.
+fn take_name(temporary: &Path, path: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::EXIST) => return Err(io::ErrorKind::AlreadyExists.into()),
+            // A file system that cannot.
+            Err(_) => {}
+        }
+    }
+    // A hard link fails where the name is taken meanwhile; a rename would overwrite it.
+    match fs::hard_link(temporary, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) if path.symlink_metadata().is_err() => fs::rename(temporary, path),
+        other => other,
+    }
+}
+
+/// What other names of a file begin with.
+fn prefix_of(path: &Path) -> String {
+    format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Takes left-overs of a file away, as far as it can.
+fn clear(path: &Path, folder: &Path) {
+    let prefix = prefix_of(path);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let found = found.to_string_lossy();
+        let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let middle = found.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".tmp"));
+        let parts = middle.and_then(|middle| middle.split_once('.'));
+        if !parts.is_some_and(|(process, count)| number(process) && number(count)) {
+            continue;
+        }
+        let Ok(file) = File::open(entry.path()) else { continue };
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn sync_folder(folder: &Path) -> Result<(), FileError> {
@@ -308,6 +368,33 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(read_secret(&path).unwrap_err(), FileError::Open { path, mode: 0o644 });
+    }
+
+    #[test]
+    fn left_overs_are_taken_away_and_files_being_written_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.creds");
+        for name in
+            [".a.creds.4000000.0.tmp", ".a.creds.4000000.1.tmp", ".b.creds.4000000.0.tmp", ".a.creds.x.tmp"]
+        {
+            fs::write(folder.path().join(name), b"half").unwrap();
+        }
+        let (other, _writing) = temporary_of(&path, folder.path()).unwrap();
+        write_new(&path, b"whole").unwrap();
+        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        fs::write(folder.path().join(".a.creds.4000000.2.tmp"), b"half").unwrap();
+        assert!(write_new(&path, b"again").is_err());
+        assert!(
+            !folder.path().join(".a.creds.4000000.2.tmp").exists(),
+            "also where there is nothing to write"
+        );
+        let other = other.file_name().unwrap().to_owned();
+        let mut expected: Vec<std::ffi::OsString> =
+            [".a.creds.x.tmp", ".b.creds.4000000.0.tmp", "a.creds"].map(Into::into).into();
+        expected.push(other);
+        expected.sort();
+        assert_eq!(left, expected);
     }
 
     #[test]

@@ -3,6 +3,10 @@
 
 // Facts from outside, and what must not be seen.
 pub mod ambient;
+#[cfg(feature = "crash-points")]
+pub mod crash;
+#[cfg(not(feature = "crash-points"))]
+mod crash;
 pub mod files;
 pub mod vault;
 

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::future::Future;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cim_keys::ambient::{Ambient, Fixed};
 use cim_keys::error::KeyError;
-use cim_keys::host::{Founding, Host, Outcome, Request};
+use cim_keys::host::{Founding, Host, Imported, Outcome, Request};
 use cim_keys::nats::link::Link;
 use cim_keys::nats::role;
 use cim_keys::nats::streams::{self, Wanted};
@@ -17,6 +18,7 @@ use cim_keys::ports::{Access, NatsPort, NewUser};
 use cim_keys::pump::{End, Lock, Pump, Summary};
 use cim_keys::store::{Held, Store};
 use cim_keys::vault::Vault;
+use cim_keys_core::bundle::Bundle;
 use cim_keys_core::command::Command;
 use cim_keys_core::context::RegistryId;
 use cim_keys_core::jwt::{AccountLimits, PermissionList, UserRights};
@@ -89,14 +91,43 @@ impl Desk {
     /// # Panics
     /// When the host refuses.
     pub fn founded_in(namespace: Namespace) -> Desk {
+        Desk::founded_with(namespace, Ambient::system())
+    }
+
+    /// The same by a host whose clock is behind: its commands are as old as that.
+    ///
+    /// # Panics
+    /// When the host refuses.
+    pub fn founded_ago(ago: Duration) -> Desk {
+        let ago = i64::try_from(ago.as_millis()).expect("a time");
+        let now = Ambient::system().now().millis() - ago;
+        // Its keys are no secret, but no two registries have the same.
+        let seed = RandomState::new().build_hasher().finish() >> 32;
+        Desk::founded_with(Namespace::default(), Ambient::new(Box::new(Fixed::new(now, 1, seed))))
+    }
+
+    fn founded_with(namespace: Namespace, ambient: Ambient) -> Desk {
         let folder = TempDir::new().expect("a temporary folder");
-        let host = open(folder.path(), "one", Ambient::system());
+        let host = open(folder.path(), "one", ambient);
         let founding = Founding { name: "TEST".into(), namespace, escrow: Vec::new() };
         let founded = host.create_operator(&founding).expect("a registry is founded");
         let account = host.create_account("APP", AccountLimits::default()).expect("an account is created");
         let commands = Arc::new(Mutex::new(vec![founded.command_id, account.command_id]));
         let publisher = open(folder.path(), "one", Ambient::system());
         Desk { folder: Arc::new(folder), host, publisher, app: account.keys[0], commands }
+    }
+
+    /// A host whose registry another process founded in this folder, with the account `APP`. It knows of no command yet.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn of(folder: TempDir) -> Desk {
+        let open = || open(folder.path(), "one", Ambient::system());
+        let (host, publisher) = (open(), open());
+        let accounts = host.store().accounts().expect("a store that works");
+        let app = accounts.iter().find(|listed| listed.entity.name() == "APP").expect("the account APP");
+        let app = app.entity.key();
+        Desk { folder: Arc::new(folder), host, publisher, app, commands: Arc::default() }
     }
 
     /// Another host of the same registry: store and identity as they are now, copied to a folder of its own.
@@ -209,6 +240,27 @@ impl Desk {
     /// Every command that was carried out here (or before it became a twin), in order.
     pub fn commands(&self) -> Vec<Uuid> {
         self.noted().clone()
+    }
+
+    /// A command was carried out by another process in this host's folder.
+    pub fn note(&self, command: Uuid) {
+        let mut noted = self.noted();
+        if !noted.contains(&command) {
+            noted.push(command);
+        }
+    }
+
+    /// Takes a bundle in.
+    ///
+    /// # Errors
+    /// What the host says against it.
+    ///
+    /// # Panics
+    /// When a command of the bundle is not what it says.
+    pub fn import(&self, bundle: &Bundle) -> Result<Imported, KeyError> {
+        let imported = self.host.import(&bundle.verify().expect("a bundle that holds"), false)?;
+        imported.new.iter().for_each(|command| self.note(*command));
+        Ok(imported)
     }
 
     fn noted(&self) -> MutexGuard<'_, Vec<Uuid>> {

@@ -17,10 +17,11 @@ use uuid::Uuid;
 
 use crate::desk::Desk;
 use crate::server::NatsServer;
+use crate::wait;
 use crate::wire::Client;
 
 /// Everything that the stream of events holds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ledger {
     /// Its messages from the first one on; transport headers are in them.
     pub messages: Vec<StoredMessage>,
@@ -41,21 +42,34 @@ impl Ledger {
     /// # Panics
     /// When the stream cannot be read, or lacks a message.
     pub fn read(client: &mut Client, api_prefix: &str) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.read_on(client, api_prefix);
+        ledger
+    }
+
+    /// Reads what is stored behind what it has.
+    ///
+    /// # Panics
+    /// See [`read`](Ledger::read).
+    pub fn read_on(&mut self, client: &mut Client, api_prefix: &str) {
         let mut ask = |tail: &str, body: &str| -> Value {
             let subject = format!("{api_prefix}.STREAM.{tail}.{KEYS_EVENTS}");
-            let answer = client.request(&subject, &[], body.as_bytes()).expect("an answer").json();
+            // A node that was started a moment ago may not know who leads.
+            let answer = wait::until(&subject, || {
+                let answer = client.request(&subject, &[], body.as_bytes()).expect("an answer").json();
+                (answer["error"]["err_code"] != 10008).then_some(answer)
+            });
             assert!(answer["error"].is_null(), "{subject} {body}: {answer}");
             answer
         };
         let state = ask("INFO", "")["state"].clone();
         let last = state["last_seq"].as_u64().expect("a last sequence");
         assert!(last == 0 || state["first_seq"] == 1, "the stream begins at its beginning: {state}");
-        let messages = (1..=last).map(|sequence| {
+        for sequence in self.last() + 1..=last {
             let message = ask("MSG.GET", &json!({ "seq": sequence }).to_string())["message"].clone();
             assert_eq!(message["seq"], sequence);
-            stored(&message)
-        });
-        Ledger { messages: messages.collect() }
+            self.messages.push(stored(&message));
+        }
     }
 
     /// Reads it from a server without accounts.

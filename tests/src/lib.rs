@@ -4,6 +4,7 @@ pub mod bench;
 pub mod cluster;
 pub mod contract;
 pub mod desk;
+pub mod faults;
 pub mod identities;
 pub mod ledger;
 pub mod operations;

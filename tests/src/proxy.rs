@@ -30,6 +30,7 @@ pub enum Cut {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deed {
     EatAnswer,
+    SlowAnswer(Duration),
     Cut(Cut),
     Hold,
 }
@@ -143,6 +144,17 @@ impl Proxy {
     /// has worked them off, the client never hears of it. (Of an atomic batch only the last message asks.)
     pub fn eat_answers(&self, count: usize, matches: impl Fn(&str) -> bool + Send + 'static) -> Fault {
         self.arm(Deed::EatAnswer, count, Box::new(matches))
+    }
+
+    /// Answers to the next `count` publishes whose subject matches come this much later, and what stands behind them in
+    /// the connection with them.
+    pub fn slow_answers(
+        &self,
+        by: Duration,
+        count: usize,
+        matches: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Fault {
+        self.arm(Deed::SlowAnswer(by), count, Box::new(matches))
     }
 
     /// Cuts the connection at each of the next `count` publishes whose subject matches.
@@ -324,13 +336,14 @@ fn publish_fault(state: &mut State, frame: &Frame) -> Option<Met> {
     let Frame::Publish { subject, reply } = frame else { return None };
     for armed in state.faults.iter_mut().filter(|armed| armed.left > 0) {
         let inbox = reply.clone();
-        if (armed.deed == Deed::EatAnswer && inbox.is_none()) || !(armed.matches)(subject) {
+        let is_answer = matches!(armed.deed, Deed::EatAnswer | Deed::SlowAnswer(_));
+        if (is_answer && inbox.is_none()) || !(armed.matches)(subject) {
             continue;
         }
         armed.left -= 1;
         armed.met.fetch_add(1, Ordering::SeqCst);
         match armed.deed {
-            Deed::EatAnswer => armed.inboxes.extend(inbox),
+            Deed::EatAnswer | Deed::SlowAnswer(_) => armed.inboxes.extend(inbox),
             Deed::Cut(place) => return Some(Met::Cut(place, Arc::clone(&armed.count))),
             Deed::Hold => return Some(Met::Hold(Arc::clone(&armed.free))),
         }
@@ -346,13 +359,22 @@ fn read_server(shared: &Shared, server: TcpStream, to_client: &Sender<Order>) {
     while let Ok(Some((bytes, frame))) = read_frame(&mut from) {
         let mut state = shared.state();
         if let Frame::Message(message) = &frame {
-            let eater = state
-                .faults
-                .iter_mut()
-                .find_map(|armed| armed.inboxes.remove(&message.subject).then(|| Arc::clone(&armed.count)));
-            if let Some(count) = eater {
-                count.fetch_add(1, Ordering::SeqCst);
-                continue;
+            let found = state.faults.iter_mut().find_map(|armed| {
+                armed.inboxes.remove(&message.subject).then(|| (armed.deed, Arc::clone(&armed.count)))
+            });
+            match found {
+                Some((Deed::SlowAnswer(by), count)) => {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let due = Instant::now() + state.delay + by;
+                    drop(state);
+                    let _ = to_client.send(Order::Write(due, bytes));
+                    continue;
+                }
+                Some((_, count)) => {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                }
+                None => {}
             }
         }
         let due = Instant::now() + state.delay;

@@ -37,6 +37,15 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
 /// # Panics
 /// When it does not get ready.
 pub fn serve(host: &Host) -> NatsServer {
+    let (place, text) = configuration(host);
+    Setup::configured(Version::Newest, move |folder| text.replace(place, &folder.to_string_lossy())).start()
+}
+
+/// The text of its configuration, and what stands in it for the server's own folder.
+///
+/// # Panics
+/// When there is none.
+pub fn configuration(host: &Host) -> (&'static str, String) {
     let place = "/folder-of-the-server";
     let options = Options {
         name: None,
@@ -49,8 +58,7 @@ pub fn serve(host: &Host) -> NatsServer {
         ports: None,
         pid: None,
     };
-    let text = config::text(host.store(), &options).expect("a configuration");
-    Setup::configured(Version::Newest, move |folder| text.replace(place, &folder.to_string_lossy())).start()
+    (place, config::text(host.store(), &options).expect("a configuration"))
 }
 
 /// A host in a folder of its own.

@@ -1,4 +1,4 @@
-//! Waiting for conditions: the only place of the tests that sleeps, and it sleeps between two looks.
+//! Waiting for conditions: the only place of the tests that sleeps, between two looks, or where a fault is made of time.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,4 +19,9 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < end, "waited {PATIENCE:?} in vain: {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Lets time pass where the time itself is what is tested.
+pub fn pass(time: Duration) {
+    thread::sleep(time);
 }

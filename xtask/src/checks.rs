@@ -57,6 +57,7 @@ const CHECKS: &[(&str, &str, Check)] = &[
     }),
     ("browser", "the page in Chromium, with real servers", browser),
     ("simulate", "the sync machine against the model broker", simulate),
+    ("faults", "real faults, each row on a smaller scale", faults),
 ];
 
 /// Runs the checks that the arguments choose.
@@ -174,6 +175,17 @@ fn simulate(bench: &mut Bench) -> Result<String, String> {
     build("simulate")?;
     let seeds = if bench.full { "0..20000" } else { "0..2000" };
     sh::run(sh::built("simulate")?.args(["--seeds", seeds])).map(|()| format!("seeds {seeds}"))
+}
+
+/// The same for real faults; all of them take longer than a check may (`cargo xtask faults`).
+fn faults(bench: &mut Bench) -> Result<String, String> {
+    build("faults")?;
+    let mut command = sh::built("faults")?;
+    command.envs(bench.servers.iter().map(|(variable, path)| (variable, path)));
+    if !bench.full {
+        command.arg("--quick");
+    }
+    sh::run(&mut command).map(|()| String::new())
 }
 
 /// A binary as `workspace` builds it.

@@ -16,6 +16,7 @@ Usage: cargo xtask <VERB> [ARGUMENTS]
   test [--full]           all checks, as CI runs them; --full takes more seeds and longer fault runs
        [--only A,B] [--list]
   simulate --seeds A..B   the sync machine against the model broker
+  faults [--row A,B]      real faults before real servers, a report as a table (`--help` lists more)
   bench [--output json]   ratios against baselines of the same run
   page                    the page with its wasm, into www/dist/ (needs Node 20 or newer with npm)
   wasm                    host-wasm for browsers and Node, into target/wasm-pkg/
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         "up" => up(&rest),
         "test" => checks::run(&rest),
         "simulate" => binary("simulate", &rest),
+        "faults" => binary("faults", &rest),
         "bench" => binary("bench", &rest),
         "wasm" if rest.is_empty() => wasm::build().map(|()| ExitCode::SUCCESS),
         "page" if rest.is_empty() => page::build().map(|()| ExitCode::SUCCESS),
@@ -86,7 +88,8 @@ fn binary(name: &str, arguments: &[String]) -> Result<ExitCode, String> {
     if name == "bench" {
         page::build()?;
     }
-    for (variable, path) in if name == "bench" { tools::test_servers()? } else { Vec::new() } {
+    let with_servers = ["bench", "faults"].contains(&name);
+    for (variable, path) in if with_servers { tools::test_servers()? } else { Vec::new() } {
         command.env(variable, path);
     }
     sh::become_it(command.args(arguments))

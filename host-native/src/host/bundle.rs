@@ -1,6 +1,7 @@
 //! Commands that travel as a file: taken in from a bundle, written into one.
 
 use super::Host;
+use crate::crash::{self, Step};
 use crate::error::KeyError;
 use crate::store::Import;
 use cim_keys_core::bundle::{Bundle, Verified, VerifiedCommand};
@@ -76,6 +77,7 @@ impl Host {
             }
             // Another process may have been first: then everything is looked at again.
             if dry_run || imports.is_empty() || self.store.import(registry, revision, &imports)? {
+                crash::reach(Step::BundleCommitted);
                 return Ok(imported);
             }
         }

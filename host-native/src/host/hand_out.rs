@@ -1,6 +1,7 @@
 //! Creds: their seed stays sealed in the store until the file is on the disk, and is erased then.
 
 use super::{Host, Outcome, Request};
+use crate::crash::{self, Step};
 use crate::error::KeyError;
 use crate::files;
 use crate::store::HandOut;
@@ -24,7 +25,10 @@ impl Host {
         files::check_new(path)?;
         self.store.note_handed_out(hand_out.command_id)?;
         files::write_new(path, text.expose().as_bytes())?;
-        Ok(self.store.erase_hand_out(hand_out.command_id)?)
+        crash::reach(Step::CredsDelivered);
+        self.store.erase_hand_out(hand_out.command_id)?;
+        crash::reach(Step::HandOutErased);
+        Ok(())
     }
 
     /// The same for a host that brings creds to their place itself: `deliver` returns once they are safe.

@@ -1,6 +1,7 @@
 //! From a request to a committed command.
 
 use super::{Founding, Host, Outcome, Request};
+use crate::crash::{self, Step};
 use crate::error::KeyError;
 use crate::store::{Committed, Entry, HandOut};
 use crate::vault::{Escrow, SealedKey};
@@ -58,8 +59,12 @@ impl Host {
             hand_out: None,
             decision: &decision,
         };
+        crash::reach(Step::SeedsSealed);
         match self.store.found(&registry, &founding.escrow, &entry)? {
-            Committed::At { .. } => Ok(done(&context, decision)),
+            Committed::At { .. } => {
+                crash::reach(Step::CommandCommitted);
+                Ok(done(&context, decision))
+            }
             Committed::Stale => Err(founded()),
         }
     }
@@ -108,8 +113,12 @@ impl Host {
                 hand_out: handed_out(secrets, request, command_id),
                 decision: &decision,
             };
+            crash::reach(Step::SeedsSealed);
             match self.store.commit(revision, &entry)? {
-                Committed::At { .. } => return Ok(done(&context, decision)),
+                Committed::At { .. } => {
+                    crash::reach(Step::CommandCommitted);
+                    return Ok(done(&context, decision));
+                }
                 // Another process was first: perhaps with this very command.
                 Committed::Stale => {
                     if let Some(outcome) = self.repeated(command_id, request)? {

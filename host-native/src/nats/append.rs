@@ -1,6 +1,7 @@
 //! Publishing what the machine wants sent, and what came back.
 
 use super::link::{Link, Trouble};
+use crate::crash::{self, Step};
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use cim_keys_core::headers::Headers;
 use cim_keys_core::jetstream;
@@ -29,6 +30,10 @@ async fn publish(link: &Link, send: Send) -> Reply {
         if let Err(trouble) = link.queue(&subject, headers, payload).await {
             return trouble.into();
         }
+        crash::reach(Step::BatchBegun);
+    }
+    if send.batch {
+        crash::reach(Step::BatchQueued);
     }
     let Some(headers) = client_headers(&last.headers) else { return unsendable() };
     match link.ask(&last.subject, Some(headers), last.payload, link.answer()).await {

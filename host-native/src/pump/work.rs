@@ -1,5 +1,6 @@
 //! What is under way over a connection: one question, one append, the log.
 
+use crate::crash::{self, Step};
 use crate::nats::append;
 use crate::nats::link::{Link, LinkError, Listening};
 use crate::nats::read::Reader;
@@ -89,7 +90,12 @@ impl Work {
     /// Publishes on a connection that is there.
     pub(super) fn send(&mut self, send: Send) {
         if let Some(link) = self.link.clone() {
-            self.flight = Some(Arc::clone(&link).spawn(async move { append::send(&link, send).await }));
+            self.flight = Some(Arc::clone(&link).spawn(async move {
+                crash::reach(Step::SendBegun);
+                let reply = append::send(&link, send).await;
+                crash::reach(Step::ReplyCame);
+                reply
+            }));
         }
     }
 
@@ -116,7 +122,10 @@ impl Work {
                     if let Some(namespace) = listens {
                         listening = link.listen(namespace).await.ok();
                     }
-                    reader.read_from(link, KEYS_EVENTS, after, limit).await
+                    crash::reach(Step::ReadBegun);
+                    let read = reader.read_from(link, KEYS_EVENTS, after, limit).await;
+                    crash::reach(Step::ReadCame);
+                    read
                 }
                 Err(error) => Err(Failure::from(error)),
             };

@@ -2,6 +2,7 @@
 
 use super::commit::{self, Line, Revision};
 use super::{Store, StoreError, rows};
+use crate::crash::{self, Step};
 use cim_keys_core::bundle::{BundledCommand, VerifiedCommand};
 use cim_keys_core::context::RegistryId;
 use cim_keys_core::digest::Digest;
@@ -55,6 +56,7 @@ impl Store {
                 commit::insert(transaction, registry, &line, &import.entities)?;
             }
             commit::moved(transaction)?;
+            crash::reach(Step::BundleWritten);
             Ok(true)
         })
     }

@@ -3,6 +3,7 @@
 use super::error::RowError;
 use super::secrets::{HandOut, put_hand_out, put_key};
 use super::{Store, StoreError, facts, rows};
+use crate::crash::Step;
 use crate::vault::{Escrow, SealedKey};
 use cim_keys_core::command::Command;
 use cim_keys_core::context::{Context, RegistryId};
@@ -259,6 +260,7 @@ pub(super) fn append(
         put_hand_out(transaction, hand_out)?;
     }
     moved(transaction)?;
+    crate::crash::reach(Step::CommandWritten);
     Ok(position)
 }
 

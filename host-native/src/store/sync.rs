@@ -1,7 +1,12 @@
 //! What the sync machine asks of a store.
 
 use super::error::RowError;
+<<<<<<< HEAD
 use super::{Store, StoreError, commit, facts, rows};
+=======
+use super::{Store, StoreError, commit, rows};
+use crate::crash::{self, Step};
+>>>>>>> 782ea95f75667a7d6c3ded8d9253b31d3c734e3c
 use cim_keys_core::envelope::Envelope;
 use cim_keys_core::journal::{Pending, Ready};
 use cim_keys_core::nkey::PublicKey;
@@ -126,9 +131,11 @@ impl Store {
                     return Ok(Persisted::Stale);
                 }
                 apply(transaction, persist, operator)?;
+                crash::reach(Step::PersistWritten);
                 Ok(Persisted::Ok)
             })
         });
+        crash::reach(Step::PersistCommitted);
         written.unwrap_or_else(|error| Persisted::Failed { reason: error.to_string() })
     }
 }
@@ -167,19 +174,19 @@ fn apply(transaction: &Transaction<'_>, persist: &Persist, operator: PublicKey) 
         "UPDATE journal SET state = 'confirmed', first = ?2, reason = NULL WHERE command_id = ?1",
     )?;
     for (id, first) in &persist.confirmed {
-        statement.execute(rusqlite::params![id.as_bytes().as_slice(), first])?;
+        found(statement.execute(rusqlite::params![id.as_bytes().as_slice(), first])?)?;
     }
     let mut statement = transaction.prepare_cached(
         "UPDATE journal SET state = 'held', reason = ?2,
                  sent = sent OR position <= (SELECT sent_to FROM state) WHERE command_id = ?1",
     )?;
     for hold in &persist.held {
-        statement.execute((hold.command_id.as_bytes().as_slice(), rows::to_json(&hold.reason)?))?;
+        found(statement.execute((hold.command_id.as_bytes().as_slice(), rows::to_json(&hold.reason)?))?)?;
     }
     let mut statement =
         transaction.prepare_cached("UPDATE journal SET facts_hash = ?2 WHERE command_id = ?1")?;
     for (id, hash) in &persist.rechecked {
-        statement.execute((id.as_bytes().as_slice(), hash.to_string()))?;
+        found(statement.execute((id.as_bytes().as_slice(), hash.to_string()))?)?;
     }
     match &persist.overlay {
         Overlay::Keep => {}
@@ -211,4 +218,10 @@ fn ready(row: &Row<'_>, position: u64) -> Result<Ready, RowError> {
         envelopes: Vec::new(),
         messages_hash: hash,
     })
+}
+
+/// A command that the machine speaks of is there: where it is not found, the file is not what was written, and going on would
+/// load and confirm the same command without end.
+fn found(changed: usize) -> Result<(), RowError> {
+    if changed == 1 { Ok(()) } else { Err(RowError::Damaged("a command of the journal")) }
 }

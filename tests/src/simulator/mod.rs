@@ -32,6 +32,7 @@ mod world;
 
 pub use invariants::Broken;
 pub use range::{Summary, find, run_range, shrink};
+pub(crate) use rng::Rng;
 pub use scenario::{Fault, Scenario};
 pub use scripted::Scripted;
 
