@@ -139,9 +139,9 @@ export interface Facts {
 
 /** An event as it goes over the wire. */
 export interface Envelope { subject: string; headers: Headers; payload: string }
-/** A message as it is stored on the stream; payload in base64. */
 /** An answer to a request for many messages. Of a doubtful one `parse_message` tells; behind `end` none follows. */
 export type Batched = { stored: StoredMessage } | "doubtful" | { end: { status: number } };
+/** A message as it is stored on the stream; payload in base64. */
 export interface StoredMessage { sequence: number; subject: string; headers: Headers; payload: string }
 
 /** A command that is not on the stream yet. */
@@ -170,6 +170,19 @@ export interface Decision {
     entities: Entity[];
     /** Whole tokens, in the order of the events that bring them. */
     tokens: string[];
+}
+
+/** A command whose messages can be sent. */
+export interface Ready {
+    /** Place in the journal, ascending. */
+    position: number;
+    command_id: Uuid;
+    attempt: number;
+    command_hash: Digest;
+    draft_hash: Digest;
+    authority: PublicKey;
+    envelopes: Envelope[];
+    messages_hash: Digest | null;
 }
 
 export interface Reason { code: string; text: string }
@@ -225,12 +238,15 @@ export type Input =
 | { read_failed: Failure }
 | { facts: { facts: Facts; own: Own[] } }
 | { loaded: { commands: Pending[]; more: boolean; held_revocations: Uuid[]; revision: number } }
+| { gathered: { commands: Ready[]; held_revocations: Uuid[] } }
 | { persisted: Persisted }
 | { redecided: { command_id: Uuid; resolved: boolean } }
 | { reply: Reply }
+| { tail: StoredMessage }
 | "disconnected";
 
 export interface Outgoing { subject: string; headers: Headers; payload: string }
+/** What becomes of what pending commands left: nothing; that of the first ones is the state at `head` now; all of it anew. */
 export type Overlay = "keep" | { settle: { position: number } } | { replace: [position: number, Entity][] };
 /** One transaction. */
 export interface Persist {
@@ -247,15 +263,24 @@ export interface Persist {
     rechecked: [Uuid, Digest][];
     overlay: Overlay;
 }
-export type Status = "idle" | "working" | { waiting: { reason: Reason } } | { blocked: { reason: Reason } };
+export type Status =
+| "idle"
+| "working"
+/** Other writers were always first, for so long. */
+| { contended: { millis: number } }
+/** `open`: the server fails too often to be asked more. */
+| { waiting: { reason: Reason; open: boolean; millis: number } }
+| { blocked: { reason: Reason } };
 
 /** What a host must do; see `sync::Output` of the core. */
 export type Output =
 | { read_from: { after: number; limit: number } }
 | { load_facts: { scopes: Lookup[] } }
 | { load: { after: number; limit: number } }
+| { gather: { after: number; messages: number } }
 | { persist: Persist }
 | { send: { messages: Outgoing[]; batch: boolean } }
+| { follow: { on: boolean } }
 | "drop"
 | { redecide: { command_id: Uuid } }
 | { wait: { millis: number } }
@@ -377,7 +402,7 @@ export class Keyring {
     /**
      * Takes a seed, a seed file or a creds file. The array is zeroed. A key of creds comes with its token.
      */
-    import_secret(text: Uint8Array): Imported;
+    import_secret(secret: Uint8Array): Imported;
     /**
      * Issues a token by itself, without a registry: claims as a token has them, signed by their issuer, whose key is here.
      */
@@ -406,7 +431,7 @@ export class Keyring {
     /**
      * The signature, 64 bytes, over what a server asks a client to sign.
      */
-    sign(public_key: string, bytes: Uint8Array | number[]): Uint8Array;
+    sign(public_key: string, message: Uint8Array): Uint8Array;
 }
 
 /**
@@ -418,7 +443,7 @@ export class Machine {
     /**
      * Takes an input and says what to do, in order. `millis` is any clock that does not jump, `random` 16 fresh bytes.
      */
-    handle(input: Input, millis: number, random: Uint8Array | number[]): Output[];
+    handle(input: Input, millis: number, random: Uint8Array): Output[];
     /**
      * A machine for one journal, as far as that has come; null for a journal that met no stream.
      */
@@ -430,9 +455,14 @@ export class Machine {
 }
 
 /**
+ * Bytes of messages that are enough for `Output.gather`.
+ */
+export function batch_bytes(): number;
+
+/**
  * Reads a bundle and verifies every signature in it.
  */
-export function bundle_decode(bytes: Uint8Array | number[]): Bundle;
+export function bundle_decode(file: Uint8Array): Bundle;
 
 /**
  * Writes a bundle: text in UTF-8, without a secret.
@@ -487,7 +517,7 @@ export function entity_index(operator: string, entities: Entity[]): EntityIndex[
 /**
  * What a token says, its signature verified; an error where it is none or its signature does not hold.
  */
-export function inspect_token(text: string): TokenView;
+export function inspect_token(token: string): TokenView;
 
 /**
  * Asks the leader for one message; the answer is read by `parse_message`.
@@ -497,22 +527,28 @@ export function message_get_request(sequence: number): string;
 /**
  * An answer to a request for many messages, from its header block as it came over the connection.
  */
-export function parse_batched(block: Uint8Array | number[], payload: Uint8Array | number[]): Batched;
+export function parse_batched(block: Uint8Array, payload: Uint8Array): Batched;
+
+/**
+ * A message of the log that came on `subject`, from its header block as it came over the connection; null where it is not
+ * what the stream of this namespace stored just now.
+ */
+export function parse_logged(namespace: string, subject: string, block: Uint8Array, payload: Uint8Array): StoredMessage | null;
 
 /**
  * The answer of the leader; null where there is no message of this sequence.
  */
-export function parse_message(payload: Uint8Array | number[]): { message: StoredMessage | null } | { failure: Failure };
+export function parse_message(payload: Uint8Array): { message: StoredMessage | null } | { failure: Failure };
 
 /**
  * The answer to a publish, plain or the last of a batch.
  */
-export function parse_reply(payload: Uint8Array | number[]): Reply;
+export function parse_reply(payload: Uint8Array): Reply;
 
 /**
  * How the stream stands; `server_version` is what the connection says of its server.
  */
-export function parse_stream_info(payload: Uint8Array | number[], server_version?: string | null): { info: StreamInfo } | { failure: Failure };
+export function parse_stream_info(payload: Uint8Array, server_version: string | null | undefined): { info: StreamInfo } | { failure: Failure };
 
 /**
  * Which release this is, and the schema of the events that it writes.
@@ -526,42 +562,44 @@ export interface InitOutput {
     readonly __wbg_draft_free: (a: number, b: number) => void;
     readonly __wbg_keyring_free: (a: number, b: number) => void;
     readonly __wbg_machine_free: (a: number, b: number) => void;
-    readonly bundle_decode: (a: number, b: number) => [number, number, number];
+    readonly batch_bytes: () => number;
+    readonly bundle_decode: (a: any) => [number, number, number];
     readonly bundle_encode: (a: any) => [number, number, number];
-    readonly command_id: (a: number, b: number, c: number, d: any) => [number, number, number, number];
+    readonly command_id: (a: any, b: any) => [number, number, number, number];
     readonly command_keys: (a: any) => [number, number, number];
     readonly command_scope: (a: any, b: any, c: any) => [number, number, number];
     readonly describe_entity: (a: any) => [number, number, number];
     readonly describe_message: (a: any) => [number, number, number];
-    readonly direct_get_request: (a: number, b: number) => [number, number, number, number];
-    readonly draft_complete: (a: number, b: number, c: number) => [number, number, number];
+    readonly direct_get_request: (a: any, b: any) => [number, number, number, number];
+    readonly draft_complete: (a: number, b: any) => [number, number, number];
     readonly draft_decide: (a: any, b: any, c: any) => [number, number, number];
     readonly draft_hash: (a: number) => [number, number];
     readonly draft_requests: (a: number) => [number, number, number];
     readonly draft_sign: (a: number, b: number) => [number, number, number];
     readonly edge_api_prefix: () => [number, number];
-    readonly endpoints: (a: any, b: number, c: number, d: number, e: number) => [number, number, number];
-    readonly entity_index: (a: number, b: number, c: any) => [number, number, number];
-    readonly inspect_token: (a: number, b: number) => [number, number, number];
-    readonly keyring_forget: (a: number, b: number, c: number) => void;
-    readonly keyring_generate: (a: number, b: number, c: number, d: number, e: number, f: any) => [number, number, number, number];
-    readonly keyring_has: (a: number, b: number, c: number) => number;
-    readonly keyring_import_secret: (a: number, b: number, c: number, d: any) => [number, number, number];
+    readonly endpoints: (a: any, b: any, c: any) => [number, number, number];
+    readonly entity_index: (a: any, b: any) => [number, number, number];
+    readonly inspect_token: (a: any) => [number, number, number];
+    readonly keyring_forget: (a: number, b: any) => [number, number];
+    readonly keyring_generate: (a: number, b: any, c: any) => [number, number, number, number];
+    readonly keyring_has: (a: number, b: any) => [number, number, number];
+    readonly keyring_import_secret: (a: number, b: any) => [number, number, number];
     readonly keyring_issue_token: (a: number, b: any) => [number, number, number, number];
     readonly keyring_new: () => number;
     readonly keyring_public_keys: (a: number) => [number, number];
-    readonly keyring_secret_creds: (a: number, b: number, c: number, d: number, e: number) => [number, number, number];
+    readonly keyring_secret_creds: (a: number, b: any, c: any) => [number, number, number];
     readonly keyring_secret_issue_creds: (a: number, b: any) => [number, number, number];
-    readonly keyring_secret_seed: (a: number, b: number, c: number) => [number, number, number];
-    readonly keyring_sign: (a: number, b: number, c: number, d: number, e: number) => [number, number, number];
-    readonly machine_handle: (a: number, b: any, c: number, d: number, e: number) => [number, number, number];
+    readonly keyring_secret_seed: (a: number, b: any) => [number, number, number];
+    readonly keyring_sign: (a: number, b: any, c: any) => [number, number, number];
+    readonly machine_handle: (a: number, b: any, c: any, d: any) => [number, number, number];
     readonly machine_new: (a: any, b: any) => [number, number, number];
     readonly machine_progress: (a: number) => [number, number, number];
-    readonly message_get_request: (a: number) => [number, number, number, number];
-    readonly parse_batched: (a: number, b: number, c: number, d: number) => [number, number, number];
-    readonly parse_message: (a: number, b: number) => [number, number, number];
-    readonly parse_reply: (a: number, b: number) => [number, number, number];
-    readonly parse_stream_info: (a: number, b: number, c: number, d: number) => [number, number, number];
+    readonly message_get_request: (a: any) => [number, number, number, number];
+    readonly parse_batched: (a: any, b: any) => [number, number, number];
+    readonly parse_logged: (a: any, b: any, c: any, d: any) => [number, number, number];
+    readonly parse_message: (a: any) => [number, number, number];
+    readonly parse_reply: (a: any) => [number, number, number];
+    readonly parse_stream_info: (a: any, b: any) => [number, number, number];
     readonly version: () => [number, number, number];
     readonly __wbindgen_malloc: (a: number, b: number) => number;
     readonly __wbindgen_realloc: (a: number, b: number, c: number, d: number) => number;

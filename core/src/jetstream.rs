@@ -277,7 +277,7 @@ pub fn logged(
         subject.strip_prefix(pattern.trim_end_matches(['>', '*', '.'])).map(ToOwned::to_owned)
     };
     let shown = tail(namespace.log(), subject)?;
-    (tail(namespace.event_pattern(), &message.subject)? == shown).then_some(message)
+    (tail(namespace.events(), &message.subject)? == shown).then_some(message)
 }
 
 /// [`logged`] from the header block as it came over the connection.
@@ -463,6 +463,25 @@ mod tests {
         assert_eq!(read("NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\n\r\n"), Batched::End { status: 204 });
         assert_eq!(read("NATS/1.0 503\r\n\r\n"), Batched::End { status: 503 });
         assert_eq!(read(""), Batched::End { status: 0 });
+    }
+
+    #[test]
+    fn a_message_of_the_log_is_what_was_stored_just_now() {
+        let namespace: Namespace = "a.b".parse().unwrap();
+        let read = |subject: &str, block: &str| {
+            let block = format!("NATS/1.0\r\n{block}\r\n\r\n");
+            logged_block(&namespace, subject, block.as_bytes(), b"x".to_vec())
+        };
+        let head = "CIM-Source: s\r\nNats-Stream: KEYS_EVENTS\r\nNats-Subject: a.b.keys.user.created\r\nNats-Sequence: 3\r\nNats-Time-Stamp: t\r\nNats-Last-Sequence: 0";
+        let found = read("a.b.keys-log.user.created", head).unwrap();
+        assert_eq!((found.sequence, found.subject.as_str()), (3, "a.b.keys.user.created"));
+        assert_eq!(found.headers, Headers::received([pair("CIM-Source", "s")].to_vec()));
+        assert_eq!(read("a.b.keys-log.user.revoked", head), None, "an answer that was sent here");
+        assert_eq!(read("a.c.keys-log.user.created", head), None);
+        assert_eq!(read("a.b.keys-log.user.created", &head.replace("KEYS_EVENTS", "OTHER")), None);
+        assert_eq!(read("a.b.keys-log.user.created", &head.replace("a.b.keys.", "a.c.keys.")), None);
+        assert_eq!(read("a.b.keys-log.user.created", &format!("{head}\r\nnats-stream: KEYS_EVENTS")), None);
+        assert_eq!(read("a.b.keys-log.user.created", ""), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Commands as a file.
 
-use crate::convert::{from_js, to_js};
+use crate::convert::{bytes, from_js, to_js};
 use crate::error::Fault;
 use cim_keys_core::bundle;
 use js_sys::Uint8Array;
@@ -16,8 +16,10 @@ pub fn bundle_encode(
 
 /// Reads a bundle and verifies every signature in it.
 #[wasm_bindgen(unchecked_return_type = "Bundle")]
-pub fn bundle_decode(bytes: &[u8]) -> Result<JsValue, Fault> {
-    let bundle = bundle::decode(bytes)?;
+pub fn bundle_decode(
+    #[wasm_bindgen(unchecked_param_type = "Uint8Array")] file: &JsValue,
+) -> Result<JsValue, Fault> {
+    let bundle = bundle::decode(&bytes(file, "file")?)?;
     bundle.verify()?;
     to_js(&bundle)
 }

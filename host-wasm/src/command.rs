@@ -1,6 +1,6 @@
 //! From a wish to a decision: the host brings facts, time, entropy and signatures.
 
-use crate::convert::{from_js, to_js, whole};
+use crate::convert::{bytes, from_js, to_js, whole};
 use crate::error::Fault;
 use crate::keyring::{Keyring, draw};
 use base64ct::{Base64, Encoding};
@@ -12,14 +12,17 @@ use cim_keys_core::journal::Pending;
 use cim_keys_core::nkey::{PublicKey, Signature};
 use cim_keys_core::registry::{Entity, Facts};
 use cim_keys_core::rules;
-use js_sys::Uint8Array;
+use js_sys::Array;
 use serde::Serialize;
 use uuid::{Builder, Uuid};
 use wasm_bindgen::prelude::*;
 
 /// A new UUID v7 for a command, from the time in Unix milliseconds and 32 fresh bytes. The array is zeroed.
 #[wasm_bindgen]
-pub fn command_id(now_millis: f64, entropy: &mut [u8]) -> Result<String, Fault> {
+pub fn command_id(
+    #[wasm_bindgen(unchecked_param_type = "number")] now_millis: &JsValue,
+    #[wasm_bindgen(unchecked_param_type = "Uint8Array")] entropy: &JsValue,
+) -> Result<String, Fault> {
     let drawn = draw(entropy)?;
     let mut random = [0; 10];
     random.iter_mut().zip(drawn.iter()).for_each(|(to, from)| *to = *from);
@@ -107,13 +110,20 @@ impl Draft {
 
     /// Sets signatures, 64 bytes each, in the order of the requests, and verifies them.
     #[wasm_bindgen(unchecked_return_type = "Decision")]
-    pub fn complete(&mut self, signatures: Vec<Uint8Array>) -> Result<JsValue, Fault> {
-        let read = |bytes: &Uint8Array| {
-            let bytes: Option<[u8; 64]> = bytes.to_vec().try_into().ok();
-            let bytes = bytes.ok_or_else(|| Fault::argument("signatures", "one of them is not 64 bytes"));
-            bytes.map(Signature::from_bytes)
+    pub fn complete(
+        &mut self,
+        #[wasm_bindgen(unchecked_param_type = "Uint8Array[]")] signatures: &JsValue,
+    ) -> Result<JsValue, Fault> {
+        let list: &Array =
+            signatures.dyn_ref().ok_or_else(|| Fault::argument("signatures", "they are no array"))?;
+        let read = |signature: JsValue| {
+            let signature = bytes(&signature, "signatures")?;
+            let signature = <[u8; 64]>::try_from(signature.as_slice());
+            let signature =
+                signature.map_err(|_| Fault::argument("signatures", "one of them is not 64 bytes"))?;
+            Ok(Signature::from_bytes(signature))
         };
-        let signatures = signatures.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let signatures = list.iter().map(read).collect::<Result<Vec<_>, Fault>>()?;
         let draft = self.take()?;
         self.decided(draft.complete(&signatures)?)
     }

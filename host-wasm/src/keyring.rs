@@ -1,6 +1,6 @@
 //! Seeds live here and nowhere else; they are wiped when they are forgotten or the keyring is freed.
 
-use crate::convert::{from_js, to_js};
+use crate::convert::{bytes, from_js, text, to_js, used};
 use crate::error::Fault;
 use cim_keys_core::digest::Digest;
 use cim_keys_core::draft::{Decision, Draft};
@@ -11,7 +11,7 @@ use js_sys::Uint8Array;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use wasm_bindgen::prelude::*;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// What was brought in.
 #[derive(Serialize)]
@@ -41,30 +41,36 @@ impl Keyring {
     /// Makes a key from 32 fresh bytes of `crypto.getRandomValues`, and gives its public half. The array is zeroed.
     pub fn generate(
         &mut self,
-        #[wasm_bindgen(unchecked_param_type = "Kind")] kind: &str,
-        entropy: &mut [u8],
+        #[wasm_bindgen(unchecked_param_type = "Kind")] kind: &JsValue,
+        #[wasm_bindgen(unchecked_param_type = "Uint8Array")] entropy: &JsValue,
     ) -> Result<String, Fault> {
         let drawn = draw(entropy)?;
+        let kind: Kind = text(kind, "kind")?.parse()?;
         if !self.drawn.insert(Digest::of(&*drawn)) {
             return Err(Fault::repeated());
         }
-        Ok(self.keep(KeyPair::from_entropy(kind.parse()?, *drawn)).to_string())
+        Ok(self.keep(KeyPair::from_entropy(kind, *drawn)).to_string())
     }
 
     /// Takes a seed, a seed file or a creds file. The array is zeroed. A key of creds comes with its token.
     #[wasm_bindgen(unchecked_return_type = "Imported")]
-    pub fn import_secret(&mut self, text: &mut [u8]) -> Result<JsValue, Fault> {
-        let found = read(text);
-        text.zeroize();
-        let (key, token) = found?;
+    pub fn import_secret(
+        &mut self,
+        #[wasm_bindgen(unchecked_param_type = "Uint8Array")] secret: &JsValue,
+    ) -> Result<JsValue, Fault> {
+        let (key, token) = read(&used(secret, "secret")?)?;
         let (public_key, kind) = (key.public_key(), key.kind());
         self.keep(key);
         to_js(&Imported { public_key, kind, token })
     }
 
     /// Whether a key is here.
-    pub fn has(&self, public_key: &str) -> bool {
-        public_key.parse().is_ok_and(|key| self.keys.contains_key(&key))
+    pub fn has(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string")] public_key: &JsValue,
+    ) -> Result<bool, Fault> {
+        let key = text(public_key, "public_key")?;
+        Ok(key.parse().is_ok_and(|key| self.keys.contains_key(&key)))
     }
 
     /// Public halves of the keys that are here.
@@ -73,15 +79,23 @@ impl Keyring {
     }
 
     /// Wipes a key.
-    pub fn forget(&mut self, public_key: &str) {
-        if let Ok(key) = public_key.parse() {
+    pub fn forget(
+        &mut self,
+        #[wasm_bindgen(unchecked_param_type = "string")] public_key: &JsValue,
+    ) -> Result<(), Fault> {
+        if let Ok(key) = text(public_key, "public_key")?.parse() {
             self.keys.remove(&key);
         }
+        Ok(())
     }
 
     /// The signature, 64 bytes, over what a server asks a client to sign.
-    pub fn sign(&self, public_key: &str, bytes: &[u8]) -> Result<Uint8Array, Fault> {
-        let signature = self.key(public_key)?.sign(bytes)?;
+    pub fn sign(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string")] public_key: &JsValue,
+        #[wasm_bindgen(unchecked_param_type = "Uint8Array")] message: &JsValue,
+    ) -> Result<Uint8Array, Fault> {
+        let signature = self.key(public_key)?.sign(&bytes(message, "message")?)?;
         Ok(Uint8Array::from(signature.as_bytes().as_slice()))
     }
 
@@ -106,14 +120,21 @@ impl Keyring {
     }
 
     /// The seed: whoever has it is this identity.
-    pub fn secret_seed(&self, public_key: &str) -> Result<Uint8Array, Fault> {
+    pub fn secret_seed(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string")] public_key: &JsValue,
+    ) -> Result<Uint8Array, Fault> {
         Ok(Uint8Array::from(self.key(public_key)?.seed().expose().as_bytes()))
     }
 
     /// The creds file of a user with its seed inside: whoever has it is this user.
-    pub fn secret_creds(&self, token: &str, public_key: &str) -> Result<Uint8Array, Fault> {
-        let text = creds::format(&Token::parse(token)?, self.key(public_key)?)?;
-        Ok(Uint8Array::from(text.expose().as_bytes()))
+    pub fn secret_creds(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string")] token: &JsValue,
+        #[wasm_bindgen(unchecked_param_type = "string")] public_key: &JsValue,
+    ) -> Result<Uint8Array, Fault> {
+        let creds = creds::format(&Token::parse(&text(token, "token")?)?, self.key(public_key)?)?;
+        Ok(Uint8Array::from(creds.expose().as_bytes()))
     }
 }
 
@@ -131,8 +152,9 @@ impl Keyring {
         public
     }
 
-    fn key(&self, public_key: &str) -> Result<&KeyPair, Fault> {
-        self.keys.get(&public_key.parse()?).ok_or_else(|| Fault::unknown_key(public_key))
+    fn key(&self, public_key: &JsValue) -> Result<&KeyPair, Fault> {
+        let public_key = text(public_key, "public_key")?;
+        self.keys.get(&public_key.parse()?).ok_or_else(|| Fault::unknown_key(&public_key))
     }
 
     /// Signs all that a draft asks for.
@@ -148,12 +170,11 @@ impl Keyring {
 }
 
 /// 32 bytes of a good source; the array that they came in is zeroed.
-pub(crate) fn draw(from: &mut [u8]) -> Result<Zeroizing<[u8; 32]>, Fault> {
-    let drawn = <[u8; 32]>::try_from(&*from).map(Zeroizing::new);
-    let length = from.len();
-    from.zeroize();
-    let drawn =
-        drawn.map_err(|_| Fault::argument("entropy", &format!("{length} bytes, where 32 are needed")))?;
+pub(crate) fn draw(from: &JsValue) -> Result<Zeroizing<[u8; 32]>, Fault> {
+    let from = used(from, "entropy")?;
+    let drawn = <[u8; 32]>::try_from(from.as_slice()).map(Zeroizing::new);
+    let drawn = drawn
+        .map_err(|_| Fault::argument("entropy", &format!("{} bytes, where 32 are needed", from.len())))?;
     entropy::check(&drawn)?;
     Ok(drawn)
 }

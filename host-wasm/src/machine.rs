@@ -1,6 +1,6 @@
 //! The sync machine: the same inputs and outputs as natively, as plain objects.
 
-use crate::convert::{from_js, to_js, whole};
+use crate::convert::{bytes, from_js, to_js, whole};
 use crate::error::Fault;
 use cim_keys_core::journal::Progress;
 use cim_keys_core::sync::{self, Moment};
@@ -9,6 +9,12 @@ use wasm_bindgen::prelude::*;
 /// Brings journal and stream together, exactly once. Its contract stands with `sync::Machine` of the core.
 #[wasm_bindgen]
 pub struct Machine(sync::Machine);
+
+/// Bytes of messages that are enough for `Output.gather`.
+#[wasm_bindgen]
+pub fn batch_bytes() -> u32 {
+    sync::BATCH_BYTES as u32
+}
 
 #[wasm_bindgen]
 impl Machine {
@@ -28,10 +34,11 @@ impl Machine {
     pub fn handle(
         &mut self,
         #[wasm_bindgen(unchecked_param_type = "Input")] input: &JsValue,
-        millis: f64,
-        random: &[u8],
+        #[wasm_bindgen(unchecked_param_type = "number")] millis: &JsValue,
+        #[wasm_bindgen(unchecked_param_type = "Uint8Array")] random: &JsValue,
     ) -> Result<JsValue, Fault> {
-        let random = random.try_into().map_err(|_| Fault::argument("random", "16 bytes are needed"))?;
+        let random = bytes(random, "random")?;
+        let random = random.as_slice().try_into().map_err(|_| Fault::argument("random", "16 bytes are needed"))?;
         let moment = Moment { millis: whole(millis, "millis")?, random };
         to_js(&self.0.handle(from_js(input, "input")?, moment))
     }

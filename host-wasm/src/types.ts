@@ -137,9 +137,9 @@ export interface Facts {
 
 /** An event as it goes over the wire. */
 export interface Envelope { subject: string; headers: Headers; payload: string }
-/** A message as it is stored on the stream; payload in base64. */
 /** An answer to a request for many messages. Of a doubtful one `parse_message` tells; behind `end` none follows. */
 export type Batched = { stored: StoredMessage } | "doubtful" | { end: { status: number } };
+/** A message as it is stored on the stream; payload in base64. */
 export interface StoredMessage { sequence: number; subject: string; headers: Headers; payload: string }
 
 /** A command that is not on the stream yet. */
@@ -168,6 +168,19 @@ export interface Decision {
   entities: Entity[];
   /** Whole tokens, in the order of the events that bring them. */
   tokens: string[];
+}
+
+/** A command whose messages can be sent. */
+export interface Ready {
+  /** Place in the journal, ascending. */
+  position: number;
+  command_id: Uuid;
+  attempt: number;
+  command_hash: Digest;
+  draft_hash: Digest;
+  authority: PublicKey;
+  envelopes: Envelope[];
+  messages_hash: Digest | null;
 }
 
 export interface Reason { code: string; text: string }
@@ -223,12 +236,15 @@ export type Input =
   | { read_failed: Failure }
   | { facts: { facts: Facts; own: Own[] } }
   | { loaded: { commands: Pending[]; more: boolean; held_revocations: Uuid[]; revision: number } }
+  | { gathered: { commands: Ready[]; held_revocations: Uuid[] } }
   | { persisted: Persisted }
   | { redecided: { command_id: Uuid; resolved: boolean } }
   | { reply: Reply }
+  | { tail: StoredMessage }
   | "disconnected";
 
 export interface Outgoing { subject: string; headers: Headers; payload: string }
+/** What becomes of what pending commands left: nothing; that of the first ones is the state at `head` now; all of it anew. */
 export type Overlay = "keep" | { settle: { position: number } } | { replace: [position: number, Entity][] };
 /** One transaction. */
 export interface Persist {
@@ -245,15 +261,24 @@ export interface Persist {
   rechecked: [Uuid, Digest][];
   overlay: Overlay;
 }
-export type Status = "idle" | "working" | { waiting: { reason: Reason } } | { blocked: { reason: Reason } };
+export type Status =
+  | "idle"
+  | "working"
+  /** Other writers were always first, for so long. */
+  | { contended: { millis: number } }
+  /** `open`: the server fails too often to be asked more. */
+  | { waiting: { reason: Reason; open: boolean; millis: number } }
+  | { blocked: { reason: Reason } };
 
 /** What a host must do; see `sync::Output` of the core. */
 export type Output =
   | { read_from: { after: number; limit: number } }
   | { load_facts: { scopes: Lookup[] } }
   | { load: { after: number; limit: number } }
+  | { gather: { after: number; messages: number } }
   | { persist: Persist }
   | { send: { messages: Outgoing[]; batch: boolean } }
+  | { follow: { on: boolean } }
   | "drop"
   | { redecide: { command_id: Uuid } }
   | { wait: { millis: number } }

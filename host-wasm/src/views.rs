@@ -1,6 +1,6 @@
 //! What people look at: entities, messages, tokens.
 
-use crate::convert::{from_js, to_js};
+use crate::convert::{from_js, text, to_js};
 use crate::error::Fault;
 use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::envelope;
@@ -23,10 +23,10 @@ struct Indexed {
 /// How a store finds entities again: by id, and by parent and name while they hold that name.
 #[wasm_bindgen(unchecked_return_type = "EntityIndex[]")]
 pub fn entity_index(
-    operator: &str,
+    #[wasm_bindgen(unchecked_param_type = "string")] operator: &JsValue,
     #[wasm_bindgen(unchecked_param_type = "Entity[]")] entities: &JsValue,
 ) -> Result<JsValue, Fault> {
-    let operator: PublicKey = operator.parse()?;
+    let operator: PublicKey = text(operator, "operator")?.parse()?;
     let index = |entity: &Entity| Indexed {
         id: entity.id(),
         parent: entity.parent(operator),
@@ -162,8 +162,10 @@ struct TokenView<'a> {
 
 /// What a token says, its signature verified; an error where it is none or its signature does not hold.
 #[wasm_bindgen(unchecked_return_type = "TokenView")]
-pub fn inspect_token(text: &str) -> Result<JsValue, Fault> {
-    let token = Token::parse(text.trim())?;
+pub fn inspect_token(
+    #[wasm_bindgen(unchecked_param_type = "string")] token: &JsValue,
+) -> Result<JsValue, Fault> {
+    let token = Token::parse(text(token, "token")?.trim())?;
     let claims = token.claims();
     let broken = jwt::validate(claims).err().map(|error| (error.code().to_owned(), error.to_string()));
     to_js(&TokenView { kind: claims.subject.kind(), claims, broken })

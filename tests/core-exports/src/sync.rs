@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 
+use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::context::RegistryId;
 use cim_keys_core::jetstream::{self, Endpoints};
-use cim_keys_core::journal::{Own, Pending, Progress};
+use cim_keys_core::journal::{Own, Pending, Progress, Ready};
 use cim_keys_core::registry::Facts;
 use cim_keys_core::stream::StreamConfig;
+use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::{Failure, Input, Machine, Moment, Output, Persisted, Read, Reply};
 use uuid::Uuid;
 
@@ -42,11 +44,15 @@ exports! {
     sync_loaded(now: Now, commands: Vec<Pending>, more: bool, held_revocations: Vec<Uuid>, revision: u64) {
         handle(Input::Loaded { commands, more, held_revocations, revision }, now)?
     }
+    sync_gathered(now: Now, commands: Vec<Ready>, held_revocations: Vec<Uuid>) {
+        handle(Input::Gathered { commands, held_revocations }, now)?
+    }
     sync_persisted(now: Now, persisted: Persisted) { handle(Input::Persisted(persisted), now)? }
     sync_redecided(now: Now, command_id: Uuid, resolved: bool) {
         handle(Input::Redecided { command_id, resolved }, now)?
     }
     sync_reply(now: Now, reply: Reply) { handle(Input::Reply(reply), now)? }
+    sync_tail(now: Now, message: StoredMessage) { handle(Input::Tail(message), now)? }
     sync_disconnected(now: Now) { handle(Input::Disconnected, now)? }
 
     jetstream_endpoints(registry: RegistryId, api_prefix: String, user: String) {
@@ -59,6 +65,12 @@ exports! {
     jetstream_accepted(answer: String) { jetstream::accepted(answer.as_bytes())? }
     jetstream_stream_info(answer: String) { jetstream::stream_info(answer.as_bytes())? }
     jetstream_batched(block: String, payload: String) { jetstream::batched(block.as_bytes(), payload.into_bytes()) }
+    jetstream_logged(namespace: Namespace, subject: String, block: String, headers: Vec<(String, String)>, payload: String) {
+        (
+            jetstream::logged_block(&namespace, &subject, block.as_bytes(), payload.clone().into_bytes()),
+            jetstream::logged(&namespace, &subject, headers, payload.into_bytes()),
+        )
+    }
     jetstream_stored(headers: Vec<(String, String)>, payload: String) {
         jetstream::stored(headers, payload.into_bytes())
     }

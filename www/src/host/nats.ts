@@ -1,7 +1,7 @@
 // The connection: subjects, requests and answers are the core's; this carries them over a websocket.
 
 import type { Endpoints, Failure, Imported, Input, Output, Reply, RegistryId, StoredMessage, StreamInfo } from "cim-keys-wasm";
-import { createInbox, errors, headers as newHeaders, wsconnect, type Msg, type MsgHdrs, type NatsConnection } from "@nats-io/nats-core";
+import { createInbox, errors, headers as newHeaders, wsconnect, type Msg, type MsgHdrs, type NatsConnection, type Subscription } from "@nats-io/nats-core";
 import type { MsgImpl } from "@nats-io/nats-core/internal";
 import type { Core } from "./core";
 import { HostError } from "./error";
@@ -31,18 +31,21 @@ export class Link {
   readonly #connection: NatsConnection;
   readonly #socket: WebSocket;
   readonly #endpoints: Endpoints;
+  readonly #namespace: string;
   /** Subjects that the server has denied since the connection began. */
   readonly #denied: string[] = [];
   /** Requests that wait for an answer which a denial takes away. */
   readonly #asking = new Set<(subject: string) => void>();
   #refused: string | undefined;
+  #log: Subscription | undefined;
   #closed = false;
 
-  private constructor(core: Core, connection: NatsConnection, socket: WebSocket, endpoints: Endpoints) {
+  private constructor(core: Core, connection: NatsConnection, socket: WebSocket, endpoints: Endpoints, namespace: string) {
     this.#core = core;
     this.#connection = connection;
     this.#socket = socket;
     this.#endpoints = endpoints;
+    this.#namespace = namespace;
     void this.#watch();
     void connection.closed().then((error) => {
       this.#closed = true;
@@ -91,7 +94,7 @@ export class Link {
         throw error;
       });
       gone.catch(() => undefined);
-      return new Link(core, connection, opened, endpoints);
+      return new Link(core, connection, opened, endpoints, registry.namespace);
     } catch (error) {
       socket?.close();
       if (error instanceof Error && isRefusal(error)) throw new HostError("authorization", error.message);
@@ -117,9 +120,25 @@ export class Link {
     void this.#connection.close();
   }
 
-  /** Calls back whenever a message is stored, until the connection ends. */
-  async onStored(wake: () => void): Promise<void> {
-    for await (const _ of this.#connection.subscribe(this.#endpoints.log)) wake();
+  /** Hands over what the stream stores from now on, until the connection ends or it is told to stop. */
+  follow(hear: (message: StoredMessage) => void): void {
+    this.unfollow();
+    const log = this.#connection.subscribe(this.#endpoints.log);
+    this.#log = log;
+    const listen = async (): Promise<void> => {
+      for await (const message of log) {
+        const found = this.#core.parse_logged(this.#namespace, message.subject, headerBlock(message), message.data);
+        if (found !== null && this.#log === log) hear(found);
+      }
+    };
+    // Where listening is not permitted, the stream is looked at from time to time all the same.
+    void listen().catch(() => undefined);
+  }
+
+  unfollow(): void {
+    const log = this.#log;
+    this.#log = undefined;
+    log?.unsubscribe();
   }
 
   /** Resolves when the connection has ended. */

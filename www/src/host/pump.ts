@@ -1,22 +1,33 @@
 // Drives the core's sync machine over store and connection. One publisher an origin: a Web Lock says which tab.
 
-import type { Input, Machine, Output, Reason, Status } from "cim-keys-wasm";
+import type { Machine, Output, Reason, Status } from "cim-keys-wasm";
 import { HostError, reasonOf } from "./error";
 import type { Host } from "./host";
 import { Link, type Target } from "./nats";
 import { Store } from "./store";
+import { Work } from "./work";
 
 /** How the pump stands, for a person. */
 export type PumpStatus =
   | { kind: "offline" }
   | { kind: "elsewhere" }
   | { kind: "working" }
+  | { kind: "contended"; millis: number }
   | { kind: "idle"; server: string }
-  | { kind: "waiting"; reason: Reason }
+  | { kind: "waiting"; reason: Reason; open: boolean }
   | { kind: "blocked"; reason: Reason };
 
 /** What the machine calls a journal that another process moved: it begins again. */
 const MOVED = "journal-moved";
+/** Where other creds are needed. */
+const CREDS = ["authorization", "creds-expired", "key-missing", "permission"];
+/** What the connection says better than the machine, which only knows that it failed. */
+const OWN_WORDS = ["unreachable", "creds-expired", "key-missing"];
+/** How often a pump that has nothing to do asks how the stream stands, and one without creds that serve looks again. */
+const PROBE = 30_000;
+
+/** Why driving ended: to begin again at once, or because other creds are needed. */
+type End = "again" | "refused";
 
 export class Pump {
   readonly #host: Host;
@@ -24,12 +35,15 @@ export class Pump {
   readonly #report: (status: PumpStatus) => void;
   readonly #refresh: () => void;
   #target: Target | undefined;
-  #link: Link | undefined;
-  /** The connection's own words, where the machine only knows that it failed. */
-  #trouble: Reason | undefined;
+  /** What is under way, while this tab publishes. */
+  #work: Work | undefined;
   #wake: (() => void) | undefined;
   /** Something happened while nobody waited. */
   #due = false;
+  /** The same, to a journal that is published from here. */
+  #isNew = false;
+  /** For how long others were always first. */
+  #contended: number | undefined;
   #ended = new AbortController();
 
   /** `report` hears how it stands, `refresh` that the store has changed, in this tab or another. */
@@ -41,10 +55,10 @@ export class Pump {
     this.#changed = new BroadcastChannel(name);
     this.#changed.onmessage = () => {
       refresh();
-      this.#rouse();
+      this.#news();
     };
     const signal = this.#ended.signal;
-    const again = () => this.#rouse();
+    const again = () => this.#again();
     for (const event of ["online", "pageshow"]) globalThis.addEventListener(event, again, { signal });
     document.addEventListener("visibilitychange", again, { signal });
     report({ kind: "offline" });
@@ -54,8 +68,7 @@ export class Pump {
   /** Goes on with these creds, in place of those before. */
   use(target: Target): void {
     this.#target = target;
-    this.#trouble = undefined;
-    this.#link?.drop();
+    this.#work?.drop();
     this.#rouse();
   }
 
@@ -63,13 +76,13 @@ export class Pump {
   committed(): void {
     this.#changed.postMessage("committed");
     this.#refresh();
-    this.#rouse();
+    this.#news();
   }
 
   stop(): void {
     this.#ended.abort();
     this.#changed.close();
-    this.#link?.drop();
+    this.#work?.drop();
     this.#rouse();
   }
 
@@ -78,11 +91,12 @@ export class Pump {
     while (!this.#ended.signal.aborted) {
       try {
         if (this.#target === undefined) await this.#look(name);
-        else await this.#publish(name);
+        // Another tab may have creds that serve: this one stands back until it looks again.
+        else if ((await this.#publish(name)) === "refused") await this.#rest(PROBE);
       } catch (error) {
         if (this.#ended.signal.aborted) return;
         this.#report({ kind: "blocked", reason: reasonOf(error) });
-        await this.#rest(30_000);
+        await this.#rest(PROBE);
       }
     }
   }
@@ -99,158 +113,177 @@ export class Pump {
     waiting.abort();
   }
 
-  async #publish(name: string): Promise<void> {
+  /** Publishes while this tab has the lock: until it is stopped, or its creds are refused. */
+  async #publish(name: string): Promise<End> {
     const { locks } = navigator;
-    const work = async (): Promise<void> => {
+    const work = async (): Promise<End> => {
       // Who looks on is to know.
       this.#changed.postMessage("publishing");
-      while (!this.#ended.signal.aborted) await this.#drive();
+      let end: End = "again";
+      while (!this.#ended.signal.aborted && end === "again") end = await this.#drive();
+      return end;
     };
-    const isMine = await locks.request(name, { ifAvailable: true }, async (lock) => {
-      if (lock !== null) await work();
-      return lock !== null;
-    });
-    if (isMine) return;
+    const mine = await locks.request(name, { ifAvailable: true }, (lock) => (lock === null ? undefined : work()));
+    if (mine !== undefined) return mine;
     this.#report({ kind: "elsewhere" });
-    await locks.request(name, { signal: this.#ended.signal }, work);
+    return locks.request(name, { signal: this.#ended.signal }, work);
   }
 
   /** One machine, until its journal was moved by somebody else or the creds were changed. */
-  async #drive(): Promise<void> {
+  async #drive(): Promise<End> {
     const { core, store, ambient } = this.#host;
-    let machine: Machine | undefined;
     const target = this.#target;
+    let machine: Machine | undefined;
+    const work = (this.#work = new Work(() => this.#connect(), () => this.#rouse()));
+    this.#contended = undefined;
     try {
       machine = new core.Machine(store.registry, await store.progress());
-      let input: Input = "tick";
+      let [isIdle, isProbing] = [false, false];
+      work.push("tick");
       while (!this.#ended.signal.aborted && this.#target === target) {
-        const { millis, random } = ambient.moment();
-        let answer: Input | undefined;
-        for (const output of machine.handle(input, millis, random)) {
-          if (typeof output === "object" && "report" in output) {
-            if (this.#tell(output.report)) return;
-            if (output.report === "idle") {
-              await this.#rest(Infinity);
-              answer = "tick";
-            }
-          } else {
-            answer = (await this.#perform(output)) ?? answer;
+        const input = work.take();
+        if (input === undefined) {
+          const rests = isIdle && (isProbing || !work.isBusy);
+          if (!rests && !work.isBusy) throw new HostError("internal", "The sync machine asks for nothing: load the page again.");
+          if (rests && this.#isNew) {
+            work.push("tick");
+            continue;
           }
+          if (rests && !isProbing) {
+            work.pause(PROBE);
+            isProbing = true;
+          }
+          await this.#rest(Infinity);
+          continue;
         }
-        if (answer === undefined) throw new HostError("internal", "The sync machine asks for nothing: load the page again.");
-        input = answer;
+        // Only this pause is not the machine's own.
+        if (isProbing) work.endPause();
+        isProbing = false;
+        if (input === "tick") this.#isNew = false;
+        const { millis, random } = ambient.moment();
+        for (const output of machine.handle(input, millis, random)) {
+          if (typeof output !== "object" || !("report" in output)) {
+            await this.#perform(output, work);
+            continue;
+          }
+          isIdle = output.report === "idle";
+          const end = this.#tell(output.report, work);
+          if (end !== undefined) return end;
+        }
       }
     } catch (error) {
+      this.#end(work, target);
       this.#report({ kind: "blocked", reason: reasonOf(error) });
-      await this.#rest(30_000);
+      await this.#rest(PROBE);
     } finally {
+      this.#end(work, target);
       machine?.free();
     }
+    return "again";
   }
 
-  async #perform(output: Exclude<Output, { report: unknown }>): Promise<Input | undefined> {
+  /** Nothing that is queued may go out behind the next machine's back; what was under way is no reason to hurry. */
+  #end(work: Work, target: Target | undefined): void {
+    if (this.#work !== work) return;
+    this.#work = undefined;
+    work.endPause();
+    work.drop();
+    this.#due = this.#target !== target;
+  }
+
+  /** Does one thing: what the store answers comes before anything else is done, what the connection answers later. */
+  async #perform(output: Exclude<Output, { report: unknown }>, work: Work): Promise<void> {
     const { store } = this.#host;
-    if (output === "drop") {
-      const link = this.#link;
-      this.#link = undefined;
-      link?.drop();
-      return undefined;
-    }
-    if ("read_from" in output) return this.#read(output.read_from);
-    if ("load_facts" in output) {
+    if (output === "drop") work.drop();
+    else if ("read_from" in output) work.read(output.read_from);
+    else if ("send" in output) work.send(output.send);
+    else if ("follow" in output) work.follow(output.follow.on);
+    else if ("wait" in output) work.pause(output.wait.millis);
+    else if ("load_facts" in output) {
       const { facts } = await store.facts(output.load_facts.scopes, false);
-      return { facts: { facts, own: await store.own(output.load_facts.scopes) } };
-    }
-    if ("load" in output) return store.load(output.load.after, output.load.limit);
-    if ("persist" in output) {
+      work.push({ facts: { facts, own: await store.own(output.load_facts.scopes) } });
+    } else if ("load" in output) work.push(await store.load(output.load.after, output.load.limit));
+    else if ("gather" in output) work.push(await store.gather(output.gather.after, output.gather.messages));
+    else if ("persist" in output) {
       const persisted = await store.persist(output.persist);
       if (persisted === "ok") {
+        if (output.persist.confirmed.length > 0) this.#contended = undefined;
         this.#changed.postMessage("persisted");
         this.#refresh();
       }
-      return { persisted };
+      work.push({ persisted });
+    } else {
+      // This page makes no revocation: whoever made it decides it anew.
+      work.push({ redecided: { command_id: output.redecide.command_id, resolved: false } });
     }
-    if ("send" in output) {
-      const link = this.#link;
-      return link === undefined || link.isClosed ? "disconnected" : { reply: await link.send(output.send) };
-    }
-    // This page makes no revocation: whoever made it decides it anew.
-    if ("redecide" in output) return { redecided: { command_id: output.redecide.command_id, resolved: false } };
-    await this.#rest(output.wait.millis);
-    return "tick";
-  }
-
-  async #read(from: { after: number; limit: number }): Promise<Input> {
-    if (this.#link?.isClosed) {
-      // The machine must know: behind a new connection it looks at the message at `head` again.
-      this.#link = undefined;
-      return "disconnected";
-    }
-    const target = this.#target;
-    try {
-      this.#link ??= await this.#connect();
-    } catch (error) {
-      const reason = reasonOf(error);
-      this.#trouble = reason;
-      const refused = ["authorization", "creds-expired", "key-missing"].includes(reason.code);
-      return { read_failed: refused ? { authorization: { reason: reason.text } } : "unreachable" };
-    }
-    if (this.#target !== target) {
-      // Other creds came meanwhile: what they are for begins with a connection of their own.
-      this.#link.drop();
-      this.#link = undefined;
-      return "disconnected";
-    }
-    return this.#link.read(from);
   }
 
   async #connect(): Promise<Link> {
     const { core, keyring, store, ambient } = this.#host;
     const target = this.#target;
     if (target === undefined) throw new HostError("creds-missing", "Choose the creds file of the browser role.");
-    const link = await Link.connect(core, keyring, store.registry, target, Math.floor(ambient.millis() / 1000));
-    this.#trouble = undefined;
-    void link.onStored(() => this.#rouse()).catch(() => undefined);
-    // What was dropped here is no news: a pause after it is meant.
-    void link.ended().then(() => {
-      if (this.#link === link) this.#rouse();
-    });
-    return link;
+    return Link.connect(core, keyring, store.registry, target, Math.floor(ambient.millis() / 1000));
   }
 
-  /** True where the machine is done and another begins. */
-  #tell(status: Status): boolean {
-    if (status === "idle") this.#report({ kind: "idle", server: this.#link?.server ?? "" });
-    else if (status === "working") this.#report({ kind: "working" });
-    else if ("waiting" in status) this.#report({ kind: "waiting", reason: this.#explained(status.waiting.reason) });
-    else if (status.blocked.reason.code === MOVED) return true;
-    else this.#report({ kind: "blocked", reason: this.#explained(status.blocked.reason) });
-    return false;
-  }
-
-  #explained(reason: Reason): Reason {
-    return this.#trouble !== undefined && ["unreachable", "authorization"].includes(reason.code) ? this.#trouble : reason;
+  /** Says how it stands; how driving ends, where it does. */
+  #tell(status: Status, work: Work): End | undefined {
+    if (status === "working") {
+      // Losing to others is said until it is over, not until the next attempt.
+      this.#report(this.#contended === undefined ? { kind: "working" } : { kind: "contended", millis: this.#contended });
+      return undefined;
+    }
+    this.#contended = undefined;
+    if (status === "idle") this.#report({ kind: "idle", server: work.server });
+    else if ("contended" in status) {
+      this.#contended = status.contended.millis;
+      this.#report({ kind: "contended", millis: this.#contended });
+    } else if ("waiting" in status) {
+      const { reason, open } = status.waiting;
+      this.#report({ kind: "waiting", reason: explained(reason, work.trouble), open });
+    } else if (status.blocked.reason.code === MOVED) return "again";
+    else {
+      const reason = explained(status.blocked.reason, work.trouble);
+      this.#report({ kind: "blocked", reason });
+      if (CREDS.includes(reason.code)) return "refused";
+    }
+    return undefined;
   }
 
   /** Until the time is over or something happens. */
   async #rest(millis: number): Promise<void> {
-    if (this.#due || this.#ended.signal.aborted) {
-      this.#due = false;
-      return;
+    if (!this.#due && !this.#ended.signal.aborted) {
+      await new Promise<void>((resolve) => {
+        const timer = Number.isFinite(millis) ? setTimeout(resolve, millis) : undefined;
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+      this.#wake = undefined;
     }
-    await new Promise<void>((resolve) => {
-      const timer = Number.isFinite(millis) ? setTimeout(resolve, millis) : undefined;
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    this.#wake = undefined;
     this.#due = false;
+  }
+
+  /** The journal has something new, or another tab speaks: a machine that pauses is not roused before its time. */
+  #news(): void {
+    this.#isNew = true;
+    if (this.#work !== undefined || this.#target === undefined) this.#rouse();
+  }
+
+  /** The browser has something new, such as a network: a pause is over. */
+  #again(): void {
+    this.#work?.hurry();
+    this.#rouse();
   }
 
   #rouse(): void {
     if (this.#wake) this.#wake();
     else this.#due = true;
   }
+}
+
+/** The machine's reason, or the connection's own words where those help more. */
+function explained(reason: Reason, trouble: Reason | undefined): Reason {
+  const isAbout = ["unreachable", "authorization"].includes(reason.code);
+  return isAbout && trouble !== undefined && OWN_WORDS.includes(trouble.code) ? trouble : reason;
 }

@@ -2,65 +2,18 @@
 // disk before it is reported. No secret is ever in it.
 
 import type {
-  Entity, EntityId, Facts, Input, Lookup, Own, Pending, Persist, Persisted, Progress, Reason, Recorded, RegistryId, State,
-  StoredMessage, Anomaly, Decision,
+  Anomaly, Decision, Entity, EntityId, Facts, Input, Lookup, Own, Persist, Persisted, Progress, Ready, RegistryId, State,
+  StoredMessage,
 } from "cim-keys-wasm";
-import { deleteDB, openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
-import type { Core } from "./core";
+import { deleteDB, openDB, type IDBPDatabase } from "idb";
+import { using, type Core } from "./core";
 import { HostError, reasonOf } from "./error";
+import { openTables, TABLES, type Entry, type EntityRow, type Read, type Schema, type StateRow, type Write } from "./schema";
 
-/** One command of the journal. */
-export interface Entry {
-  position: number;
-  command_id: string;
-  state: State;
-  command_hash: string;
-  pending: Pending;
-  /** Why it is held. */
-  reason?: Reason;
-  /** Sequence of its first event, once it is confirmed. */
-  first?: number;
-}
+export type { Entry } from "./schema";
 
-interface EntityRow {
-  id: EntityId;
-  parent: string;
-  /** Only while it holds the name. */
-  held?: string;
-  body: Entity;
-}
-
-interface OverlayRow extends EntityRow {
-  position: number;
-}
-
-interface StateRow {
-  registry: RegistryId;
-  progress: Progress | null;
-  /** Moves when a command is added or settled: what the sync machine works from. */
-  revision: number;
-  /** Moves with every write: what a decision was read at. */
-  changes: number;
-}
-
-interface Schema extends DBSchema {
-  state: { key: "one"; value: StateRow };
-  entities: { key: string; value: EntityRow; indexes: { names: [string, string] } };
-  overlay: { key: string; value: OverlayRow; indexes: { names: [string, string]; positions: number } };
-  journal: {
-    key: number;
-    value: Omit<Entry, "position"> & { position?: number };
-    indexes: { commands: string; states: [State, number] };
-  };
-  recorded: { key: string; value: Recorded };
-  messages: { key: number; value: StoredMessage };
-  anomalies: { key: number; value: Anomaly };
-}
-
-const TABLES = ["state", "entities", "overlay", "journal", "recorded", "messages", "anomalies"] as const;
-type Table = (typeof TABLES)[number];
-type Write = IDBPTransaction<Schema, Table[], "readwrite">;
-type Read = IDBPTransaction<Schema, Table[], "readonly">;
+/** Commands read at once. */
+const PIECE = 50;
 
 /** Own commands that are not on the stream. */
 export interface Counts {
@@ -89,22 +42,8 @@ export class Store {
   /** Opens the registry's database, or makes it. */
   static async open(core: Core, registry: RegistryId): Promise<Store> {
     try {
-      const db = await openDB<Schema>(Store.name(registry.operator), 1, {
-        upgrade(db) {
-          db.createObjectStore("state");
-          db.createObjectStore("entities", { keyPath: "id" }).createIndex("names", ["parent", "held"]);
-          const overlay = db.createObjectStore("overlay", { keyPath: "id" });
-          overlay.createIndex("names", ["parent", "held"]);
-          overlay.createIndex("positions", "position");
-          const journal = db.createObjectStore("journal", { keyPath: "position", autoIncrement: true });
-          journal.createIndex("commands", "command_id", { unique: true });
-          journal.createIndex("states", ["state", "position"]);
-          db.createObjectStore("recorded", { keyPath: "command_id" });
-          db.createObjectStore("messages", { keyPath: "sequence" });
-          db.createObjectStore("anomalies");
-        },
-        blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
-      });
+      const fresh = () => using(new core.Machine(registry, null), (machine) => machine.progress());
+      const db = await openTables(Store.name(registry.operator), fresh);
       const store = new Store(core, db, registry);
       await store.#begin();
       return store;
@@ -125,7 +64,7 @@ export class Store {
     const known = await this.#write(async (tx) => {
       const row = await tx.objectStore("state").get("one");
       if (row) return row.registry.namespace;
-      await tx.objectStore("state").put({ registry: this.registry, progress: null, revision: 0, changes: 0 }, "one");
+      await tx.objectStore("state").put({ registry: this.registry, progress: null, settled: 0, revision: 0, changes: 0 }, "one");
       return this.registry.namespace;
     });
     if (known !== this.registry.namespace) {
@@ -171,19 +110,19 @@ export class Store {
   async facts(lookups: Lookup[], withOverlay: boolean): Promise<{ facts: Facts; changes: number }> {
     return this.#read(async (tx) => {
       const facts: Facts = { registry: this.registry, entities: [], names: [], commands: [] };
+      const { settled, changes } = await present(tx);
+      const upTo = withOverlay ? Infinity : settled;
       for (const lookup of lookups) {
         if ("entity" in lookup) {
-          const over = withOverlay ? await tx.objectStore("overlay").get(lookup.entity) : undefined;
-          const row = over ?? (await tx.objectStore("entities").get(lookup.entity));
-          facts.entities.push([lookup.entity, row?.body ?? null]);
+          facts.entities.push([lookup.entity, (await version(tx, lookup.entity, upTo))?.body ?? null]);
         } else if ("name" in lookup) {
           const { parent, name } = lookup.name;
-          facts.names.push([parent, name, await holder(tx, parent, name, withOverlay)]);
+          facts.names.push([parent, name, await holder(tx, parent, name, upTo)]);
         } else {
           facts.commands.push([lookup.command, (await tx.objectStore("recorded").get(lookup.command)) ?? null]);
         }
       }
-      return { facts, changes: (await present(tx)).changes };
+      return { facts, changes };
     });
   }
 
@@ -206,17 +145,37 @@ export class Store {
       const states = tx.objectStore("journal").index("states");
       const range = IDBKeyRange.bound(["pending", after], ["pending", Infinity], true, false);
       const found = (await states.getAll(range, limit + 1)) as Entry[];
-      const held = (await states.getAll(IDBKeyRange.bound(["held", 0], ["held", Infinity]))) as Entry[];
-      const revoking = held.filter(({ pending: { command } }) =>
-        "revoke_user" in command || "revoke_key" in command || ("void_command" in command && command.void_command.revoke !== null));
       return {
         loaded: {
           commands: found.slice(0, limit).map((entry) => ({ ...entry.pending, position: entry.position })),
           more: found.length > limit,
-          held_revocations: revoking.map((entry) => entry.command_id),
+          held_revocations: await heldRevocations(tx),
           revision: (await present(tx)).revision,
         },
       };
+    });
+  }
+
+  /** Messages of pending commands in journal order: whole commands, until they are enough to be sent at once. */
+  async gather(after: number, messages: number): Promise<Extract<Input, { gathered: unknown }>> {
+    return this.#read(async (tx) => {
+      const states = tx.objectStore("journal").index("states");
+      const [commands, most] = [[] as Ready[], this.#core.batch_bytes()];
+      let [place, count, bytes, isEnough] = [after, 0, 0, false];
+      while (!isEnough) {
+        const range = IDBKeyRange.bound(["pending", place], ["pending", Infinity], true, false);
+        const found = (await states.getAll(range, PIECE)) as Entry[];
+        for (const entry of found) {
+          isEnough = count >= messages || bytes >= most;
+          if (isEnough) break;
+          commands.push(readyOf(entry));
+          place = entry.position;
+          count += entry.pending.envelopes.length;
+          for (const { payload } of entry.pending.envelopes) bytes += payload.length;
+        }
+        isEnough ||= found.length < PIECE;
+      }
+      return { gathered: { commands, held_revocations: await heldRevocations(tx) } };
     });
   }
 
@@ -231,16 +190,19 @@ export class Store {
         command_hash: decision.command_hash,
         pending: decision.pending,
       });
-      for (const row of this.#rows(decision.entities)) await tx.objectStore("overlay").put({ ...row, position });
+      await this.#putOverlay(tx, state.settled, position, decision.entities);
       await put(tx, { ...state, revision: state.revision + 1 });
       return "written";
     });
   }
 
-  /** Does what the sync machine wants written: all of it or nothing. */
+  /**
+   * Does what the sync machine wants written: all of it or nothing. What the stream says is read there again where it gets
+   * lost with the machine's power, so that the disk is not waited for; what was committed before is on it.
+   */
   async persist(persist: Persist): Promise<Persisted> {
     try {
-      return await this.#write((tx) => this.#persist(tx, persist));
+      return await this.#write((tx) => this.#persist(tx, persist), "relaxed");
     } catch (error) {
       return { failed: { reason: reasonOf(error).text } };
     }
@@ -250,9 +212,11 @@ export class Store {
     const state = await present(tx);
     const moved = persist.expect_revision !== null && persist.expect_revision !== state.revision;
     if ((state.progress?.head ?? 0) !== persist.expect_head || moved) return "stale";
-    const [entities, overlay] = [tx.objectStore("entities"), tx.objectStore("overlay")];
-    const [journal, messages] = [tx.objectStore("journal"), tx.objectStore("messages")];
-    for (const row of this.#rows(persist.entities)) await entities.put(row);
+    const [journal, messages, versions] = [tx.objectStore("journal"), tx.objectStore("messages"), tx.objectStore("versions")];
+    for (const row of this.#rows(persist.entities, 0)) {
+      await versions.delete(IDBKeyRange.bound([row.id, 0], [row.id, state.settled]));
+      await versions.put(row);
+    }
     for (const recorded of persist.recorded) {
       // An id stays void for whom it was.
       const before = recorded.voided && ((await tx.objectStore("recorded").get(recorded.command_id)) as Recorded | undefined);
@@ -286,28 +250,38 @@ export class Store {
       });
     }
     for (const [id, hash] of persist.rechecked) await change(id, (entry) => (entry.pending.facts_hash = hash));
+    let { settled } = state;
     if (persist.overlay !== "keep") {
       if ("settle" in persist.overlay) {
-        const keys = await overlay.index("positions").getAllKeys(IDBKeyRange.upperBound(persist.overlay.settle.position));
-        for (const key of keys) await overlay.delete(key);
+        settled = Math.max(settled, persist.overlay.settle.position);
       } else {
-        await overlay.clear();
-        for (const [position, entity] of persist.overlay.replace) {
-          for (const row of this.#rows([entity])) await overlay.put({ ...row, position });
-        }
+        const pending = await versions.index("positions").getAllKeys(IDBKeyRange.lowerBound(settled, true));
+        for (const key of pending) await versions.delete(key);
+        for (const [position, entity] of persist.overlay.replace) await this.#putOverlay(tx, settled, position, [entity]);
       }
     }
-    await put(tx, { ...state, progress: persist.progress });
+    await put(tx, { ...state, progress: persist.progress, settled });
     return "ok";
+  }
+
+  /** Writes entities as the command at this place of the journal leaves them: behind all that are there. */
+  async #putOverlay(tx: Write, settled: number, position: number, entities: Entity[]): Promise<void> {
+    const versions = tx.objectStore("versions");
+    for (const row of this.#rows(entities, position)) {
+      const head = await version(tx, row.id, settled);
+      // Of those at head only the last one counts.
+      if (head) await versions.delete(IDBKeyRange.bound([row.id, 0], [row.id, head.position], false, true));
+      await versions.put(row);
+    }
   }
 
   /** Entities as pending commands leave them, each with whether it is on the stream as it stands. */
   async entities(): Promise<{ entity: Entity; confirmed: boolean }[]> {
     return this.#read(async (tx) => {
-      const over = new Map((await tx.objectStore("overlay").getAll()).map((row) => [row.id, row]));
-      const rows = await tx.objectStore("entities").getAll();
-      const under = rows.filter((row) => !over.has(row.id)).map((row) => ({ entity: row.body, confirmed: true }));
-      return [...under, ...Array.from(over.values(), (row) => ({ entity: row.body, confirmed: false }))];
+      const { settled } = await present(tx);
+      // In the order of their places: the last one counts.
+      const newest = new Map((await tx.objectStore("versions").getAll()).map((row) => [row.id, row]));
+      return Array.from(newest.values(), (row) => ({ entity: row.body, confirmed: row.position <= settled }));
     });
   }
 
@@ -337,9 +311,9 @@ export class Store {
     });
   }
 
-  #rows(entities: Entity[]): EntityRow[] {
+  #rows(entities: Entity[], position: number): EntityRow[] {
     return this.#core.entity_index(this.registry.operator, entities).map(({ id, parent, name, holds }, place) => {
-      const row: EntityRow = { id, parent: parent ?? "", body: entities[place] as Entity };
+      const row: EntityRow = { id, position, parent: parent ?? "", body: entities[place] as Entity };
       if (holds) row.held = name;
       return row;
     });
@@ -358,10 +332,10 @@ export class Store {
     }
   }
 
-  async #write<T>(work: (tx: Write) => Promise<T>): Promise<T> {
+  async #write<T>(work: (tx: Write) => Promise<T>, durability: "strict" | "relaxed" = "strict"): Promise<T> {
     let tx: Write | undefined;
     try {
-      tx = this.#db.transaction([...TABLES], "readwrite", { durability: "strict" });
+      tx = this.#db.transaction([...TABLES], "readwrite", { durability });
       // Both are waited for: a transaction that fails at its end was not written.
       const ended = tx.done;
       ended.catch(() => undefined);
@@ -393,14 +367,31 @@ async function put(tx: Write, state: StateRow): Promise<void> {
   await tx.objectStore("state").put({ ...state, changes: state.changes + 1 }, "one");
 }
 
-async function holder(tx: Read, parent: string, name: string, withOverlay: boolean): Promise<EntityId | null> {
-  const overlay = tx.objectStore("overlay");
-  const over = withOverlay ? await overlay.index("names").getKey([parent, name]) : undefined;
-  if (over !== undefined) return over;
-  const found = await tx.objectStore("entities").index("names").getKey([parent, name]);
-  // An overlaid entity holds what its overlay says.
-  if (found === undefined || (withOverlay && (await overlay.getKey(found)) !== undefined)) return null;
-  return found;
+/** An entity as it stands at this place of the journal. */
+async function version(tx: Read | Write, id: EntityId, upTo: number): Promise<EntityRow | undefined> {
+  const versions = (tx as Read).objectStore("versions");
+  return (await versions.openCursor(IDBKeyRange.bound([id, 0], [id, upTo]), "prev"))?.value;
+}
+
+async function holder(tx: Read, parent: string, name: string, upTo: number): Promise<EntityId | null> {
+  const held = await tx.objectStore("versions").index("names").getAllKeys([parent, name]);
+  for (const [id, position] of held) {
+    // What was changed since holds what that says.
+    if (position <= upTo && (await version(tx, id, upTo))?.position === position) return id;
+  }
+  return null;
+}
+
+async function heldRevocations(tx: Read): Promise<string[]> {
+  const held = (await tx.objectStore("journal").index("states").getAll(IDBKeyRange.bound(["held", 0], ["held", Infinity]))) as Entry[];
+  const revoking = held.filter(({ pending: { command } }) =>
+    "revoke_user" in command || "revoke_key" in command || ("void_command" in command && command.void_command.revoke !== null));
+  return revoking.map((entry) => entry.command_id);
+}
+
+function readyOf({ position, command_id, command_hash, pending }: Entry): Ready {
+  const { context, draft_hash, envelopes, messages_hash } = pending;
+  return { position, command_id, attempt: context.attempt, command_hash, draft_hash, authority: context.authority, envelopes, messages_hash };
 }
 
 function ownOf(entry: Entry): Own {

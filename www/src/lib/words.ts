@@ -1,7 +1,8 @@
 // Plain words for what the machine says.
 
-import type { Command } from "cim-keys-wasm";
+import type { Command, PermissionList } from "cim-keys-wasm";
 import type { Counts, Entry, PumpStatus } from "../host";
+import { HostError } from "../host/error";
 import type { Ready } from "./session.svelte";
 
 export function statusWords(status: PumpStatus, { pending, held }: Counts): { tone: "quiet" | "calm" | "busy" | "warn"; text: string } {
@@ -15,12 +16,16 @@ export function statusWords(status: PumpStatus, { pending, held }: Counts): { to
       return { tone: "quiet", text: `Another tab of this page publishes. This one takes over when that is closed.${left}` };
     case "working":
       return { tone: "busy", text: `At work.${left}` };
+    case "contended":
+      return { tone: "busy", text: `At work. Other writers were always first, for ${Math.round(status.millis / 1000)} s now: it goes on trying.${left}` };
     case "idle": {
       const where = `Connected${status.server ? ` to nats-server ${status.server}` : ""}`;
       return left ? { tone: "warn", text: `${where}.${left}` } : { tone: "calm", text: `${where}: everything is on the stream.` };
     }
     case "waiting":
-      return { tone: "busy", text: `Trying again: ${status.reason.text}.${left}` };
+      return status.open
+        ? { tone: "warn", text: `The server fails too often and is left alone for a while: ${ended(status.reason.text)}${left}` }
+        : { tone: "busy", text: `Trying again: ${ended(status.reason.text)}${left}` };
     case "blocked":
       return { tone: "warn", text: `${sentence(status.reason.text)}${left}` };
   }
@@ -56,7 +61,19 @@ export function entryWords(entry: Entry): string {
   }
 }
 
+/** What was typed as subjects: everything where nothing was typed, and only there. */
+export function permissionsOf(text: string): PermissionList {
+  const allow = text.split(/[\s,]+/u).filter((word) => word.length > 0);
+  if (allow.length > 0) return { allow };
+  if (text.trim().length > 0) throw new HostError("subjects-none", `There is no subject in ${text.trim()}: name some, or leave the field empty for everything.`);
+  return {};
+}
+
 function sentence(text: string): string {
-  const begun = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+  return ended(text.charAt(0).toUpperCase() + text.slice(1));
+}
+
+/** With one full stop, whether it brings one or not. */
+function ended(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
 }
