@@ -1,12 +1,8 @@
 //! What the sync machine asks of a store.
 
 use super::error::RowError;
-<<<<<<< HEAD
 use super::{Store, StoreError, commit, facts, rows};
-=======
-use super::{Store, StoreError, commit, rows};
 use crate::crash::{self, Step};
->>>>>>> 782ea95f75667a7d6c3ded8d9253b31d3c734e3c
 use cim_keys_core::envelope::Envelope;
 use cim_keys_core::journal::{Pending, Ready};
 use cim_keys_core::nkey::PublicKey;
