@@ -227,7 +227,7 @@ impl System {
             subject: key.public_key(),
             body: Body::User(User {
                 issuer_account: Some(self.account),
-                grant: Grant::Own(Box::new(UserRights::default())),
+                grant: Grant::Own(Box::<UserRights>::default()),
                 tags: Vec::new(),
                 unknown: Unknown::default(),
             }),

@@ -88,8 +88,8 @@ pub(super) fn messages(run: &mut Run) -> Result<(), NotRun> {
         let before = Ledger::of(&scene.server);
         let registry = before.audit(&scene.desk.registry()).registry;
         let genuine = |subject: &str| -> StoredMessage {
-            let own = before.messages.iter().filter(|message| !scene.foreign.contains(&message.sequence));
-            own.filter(|message| message.subject.ends_with(subject)).next_back().expect("an event").clone()
+            let mut own = before.messages.iter().filter(|message| !scene.foreign.contains(&message.sequence));
+            own.rfind(|message| message.subject.ends_with(subject)).expect("an event").clone()
         };
         let kind = match number % 8 {
             0 => {
