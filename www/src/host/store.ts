@@ -196,13 +196,10 @@ export class Store {
     });
   }
 
-  /**
-   * Does what the sync machine wants written: all of it or nothing. What the stream says is read there again where it gets
-   * lost with the machine's power, so that the disk is not waited for; what was committed before is on it.
-   */
+  /** Does what the sync machine wants written: all of it or nothing. */
   async persist(persist: Persist): Promise<Persisted> {
     try {
-      return await this.#write((tx) => this.#persist(tx, persist), "relaxed");
+      return await this.#write((tx) => this.#persist(tx, persist));
     } catch (error) {
       return { failed: { reason: reasonOf(error).text } };
     }
@@ -270,7 +267,7 @@ export class Store {
     for (const row of this.#rows(entities, position)) {
       const head = await version(tx, row.id, settled);
       // Of those at head only the last one counts.
-      if (head) await versions.delete(IDBKeyRange.bound([row.id, 0], [row.id, head.position], false, true));
+      if (head && head.position > 0) await versions.delete(IDBKeyRange.bound([row.id, 0], [row.id, head.position], false, true));
       await versions.put(row);
     }
   }
@@ -332,10 +329,10 @@ export class Store {
     }
   }
 
-  async #write<T>(work: (tx: Write) => Promise<T>, durability: "strict" | "relaxed" = "strict"): Promise<T> {
+  async #write<T>(work: (tx: Write) => Promise<T>): Promise<T> {
     let tx: Write | undefined;
     try {
-      tx = this.#db.transaction([...TABLES], "readwrite", { durability });
+      tx = this.#db.transaction([...TABLES], "readwrite", { durability: "strict" });
       // Both are waited for: a transaction that fails at its end was not written.
       const ended = tx.done;
       ended.catch(() => undefined);
