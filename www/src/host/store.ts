@@ -2,7 +2,7 @@
 // disk before it is reported. No secret is ever in it.
 
 import type {
-  Anomaly, Decision, Entity, EntityId, Facts, Input, Lookup, Own, Persist, Persisted, Progress, Ready, RegistryId, State,
+  Anomaly, Decision, Entity, EntityId, Facts, Input, Lookup, Own, Persist, Persisted, Progress, Ready, Recorded, RegistryId, State,
   StoredMessage,
 } from "cim-keys-wasm";
 import { deleteDB, openDB, type IDBPDatabase } from "idb";
@@ -224,7 +224,7 @@ export class Store {
     for (const anomaly of persist.anomalies) await tx.objectStore("anomalies").put(anomaly, anomaly.sequences[0] ?? 0);
     const change = async (id: string, edit: (entry: Entry) => void) => {
       const entry = (await journal.index("commands").get(id)) as Entry | undefined;
-      if (entry === undefined) return;
+      if (entry === undefined) throw new HostError("store-damaged", `The journal of this browser does not have the command ${id}: delete this page's data; what is on the stream is read back.`);
       edit(entry);
       await journal.put(entry);
     };
