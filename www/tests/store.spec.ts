@@ -113,7 +113,7 @@ test("entities are kept by place: settled, overtaken and folded anew", async ({ 
   expect(seen.gathered[0]?.[1][0]).toMatchObject({ position: 1, attempt: 1, authority: "A", command_hash: "hash-1", messages_hash: null });
 });
 
-test("more than one batch goes out while the next one is made ready", async ({ page, system }) => {
+test("more than one batch takes goes out in two, each event once", async ({ page, system }) => {
   test.setTimeout(180_000);
   const count = 1_200;
   const published: string[] = [];
