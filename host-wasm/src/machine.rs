@@ -38,7 +38,8 @@ impl Machine {
         #[wasm_bindgen(unchecked_param_type = "Uint8Array")] random: &JsValue,
     ) -> Result<JsValue, Fault> {
         let random = bytes(random, "random")?;
-        let random = random.as_slice().try_into().map_err(|_| Fault::argument("random", "16 bytes are needed"))?;
+        let random =
+            random.as_slice().try_into().map_err(|_| Fault::argument("random", "16 bytes are needed"))?;
         let moment = Moment { millis: whole(millis, "millis")?, random };
         to_js(&self.0.handle(from_js(input, "input")?, moment))
     }

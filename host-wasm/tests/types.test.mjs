@@ -46,6 +46,9 @@ function values() {
     pairs.push(["SigningRequest[]", draft.requests()]);
     const decision = draft.sign(keyring);
     pairs.push(["Decision", decision], ["Entity[]", decision.entities], ["Pending", decision.pending]);
+    const { draft_hash, envelopes, messages_hash } = decision.pending;
+    const { attempt, authority } = context;
+    pairs.push(["Ready", { position: 1, command_id: decision.command_id, attempt, command_hash: decision.command_hash, draft_hash, authority, envelopes, messages_hash }]);
     for (const entity of decision.entities) pairs.push(["EntityView", api.describe_entity(entity)]);
     pairs.push(["EntityIndex[]", api.entity_index(vectors.registry.operator, decision.entities)]);
     for (const token of decision.tokens) pairs.push(["TokenView", api.inspect_token(token)]);
@@ -89,14 +92,36 @@ function conversation() {
   assert.equal(persist?.messages.length, vectors.stream.length);
   assert.equal(persist.anomalies.length, 0, JSON.stringify(persist.anomalies));
   pairs.push(["Persist", persist], ["Progress", persist.progress], ["Recorded[]", persist.recorded]);
+  // Until it has nothing to do.
+  const seen = new Set();
+  const answers = {
+    persist: () => ({ persisted: "ok" }),
+    load: () => ({ loaded: { commands: [], more: false, held_revocations: [], revision: 0 } }),
+    load_facts: () => ({ facts: { facts: { registry: vectors.registry, entities: [], names: [], commands: [] }, own: [] } }),
+    gather: () => ({ gathered: { commands: [], held_revocations: [] } }),
+    read_from: () => ({ read: { info, messages: [] } }),
+  };
   outputs = handle({ persisted: "ok" });
-  assert.ok(outputs.some((output) => output.load || output === "idle" || output.report || output.read_from), JSON.stringify(outputs));
+  for (let asked = 0; !outputs.some((output) => output.report === "idle"); asked += 1) {
+    const name = Object.keys(answers).find((name) => outputs.some((output) => output[name]));
+    assert.ok(name && asked < 20, JSON.stringify(outputs));
+    seen.add(name);
+    outputs = handle(answers[name]());
+  }
+  assert.ok(seen.has("gather"), [...seen].join());
+  const { sequence } = vectors.stream.at(-1);
+  outputs = handle({ tail: { sequence: sequence + 1, subject: "cowboyai.security.keys.user.created", headers: [], payload: "e30=" } });
+  assert.ok(outputs.some((output) => output.persist?.anomalies.length === 1), JSON.stringify(outputs));
+  handle({ persisted: { failed: { reason: "full" } } });
+  handle({ reply: { ack: { stream: "KEYS_EVENTS", sequence: 1, duplicate: false } } });
   handle("disconnected");
   handle("tick");
   for (const failure of ["unreachable", "no_responders", "stream_missing", { permission: { subject: "a" } }, { authorization: { reason: "r" } }, { code: { code: 7 } }]) {
     handle({ read_failed: failure });
     handle("tick");
   }
+  for (const status of ["idle", "working", { contended: { millis: 2_000 } }]) pairs.push(["Status", status]);
+  pairs.push(["Output[]", [{ follow: { on: false } }, { send: { messages: [], batch: true } }, { redecide: { command_id: "" } }]]);
   return pairs;
 }
 

@@ -267,6 +267,81 @@ test("a role that may not append blocks with the subject, and the right one goes
   expect(await users(system, "not-allowed")).toHaveLength(1);
 });
 
+test("creds that the server refuses block with what to do, not with the server's word alone", async ({ page, system }) => {
+  let isRefused = true;
+  await page.routeWebSocket(/.*/, (socket) => {
+    const server = socket.connectToServer();
+    socket.onMessage((message) => {
+      const text = typeof message === "string" ? message : message.toString("latin1");
+      if (!isRefused || !text.startsWith("CONNECT")) return server.send(message);
+      socket.send(Buffer.from("-ERR 'Authorization Violation'\r\n"));
+      void socket.close({ code: 1000 });
+      void server.close();
+    });
+  });
+  await page.goto(system.ready.page_url);
+  const field = page.getByLabel("Creds file of the browser role");
+  await expect(field).toBeEnabled();
+  await field.setInputFiles(system.ready.creds["browser"] ?? "");
+  await expect(status(page)).toHaveAttribute("data-code", "authorization");
+  await expect(status(page)).toHaveText(/^The server refuses the creds \(.*Authorization Violation.*\): renew them \(cim-keys access renew\), or push the account\.$/iu);
+  isRefused = false;
+  await connect(page, system);
+});
+
+test("a tab whose creds do not serve lets one publish that has better ones", async ({ context, system }) => {
+  const [first, second] = [await context.newPage(), await context.newPage()];
+  await first.goto(system.ready.page_url);
+  await connect(first, system, "auditor");
+  await bringKey(first, system);
+  await second.goto(system.ready.page_url);
+  await expect(status(second)).toHaveAttribute("data-kind", "elsewhere");
+  await make(first, "not-by-this-one");
+  await expect(status(first)).toHaveAttribute("data-code", "permission");
+  await expect(status(second)).toHaveAttribute("data-kind", "offline");
+  await connect(second, system);
+  await expect(entry(first, "not-by-this-one")).toHaveAttribute("data-state", "confirmed");
+  // Asked to look again, the first finds who publishes, and takes over when that one is gone.
+  await first.evaluate(() => globalThis.dispatchEvent(new Event("online")));
+  await expect(status(first)).toHaveAttribute("data-kind", "elsewhere");
+  await second.close();
+  await expect(status(first)).toHaveAttribute("data-kind", "idle");
+  expect(await users(system, "not-by-this-one")).toHaveLength(1);
+});
+
+test("losing to other writers is said, and ends when they do", async ({ page, system }) => {
+  let isLosing = false;
+  let lost = 0;
+  await page.routeWebSocket(/.*/, (socket) => {
+    const server = socket.connectToServer();
+    // The number under which the client listens to answers.
+    let subscription = "";
+    socket.onMessage((message) => {
+      const text = typeof message === "string" ? message : message.toString("latin1");
+      subscription ||= /SUB _INBOX\S+\.\* (\d+)/u.exec(text)?.[1] ?? "";
+      const inbox = /PUB cowboyai\.security\.keys\.\S+ (_INBOX\S+) \d/u.exec(text)?.[1];
+      if (!isLosing || inbox === undefined) return server.send(message);
+      lost += 1;
+      const answer = JSON.stringify({ error: { code: 400, err_code: 10071, description: "wrong last sequence: 1" } });
+      socket.send(Buffer.from(`MSG ${inbox} ${subscription} ${answer.length}\r\n${answer}\r\n`));
+    });
+    server.onMessage((message) => socket.send(message));
+  });
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await bringKey(page, system);
+  isLosing = true;
+  await make(page, "loses");
+  await expect(status(page)).toHaveAttribute("data-kind", "contended", { timeout: 15_000 });
+  await expect(status(page)).toContainText(/Other writers were always first, for \d+ s now/u);
+  await expect(entry(page, "loses")).toHaveAttribute("data-state", "pending");
+  expect(lost).toBeGreaterThan(1);
+  isLosing = false;
+  await expect(entry(page, "loses")).toHaveAttribute("data-state", "confirmed", { timeout: 30_000 });
+  await expect(status(page)).toHaveAttribute("data-kind", "idle");
+  expect(await users(system, "loses")).toHaveLength(1);
+});
+
 test("a name that another host took first is held, and the page says why", async ({ page, system }) => {
   await page.goto(system.ready.page_url);
   await connect(page, system);

@@ -84,6 +84,75 @@ test("page and native host append at once, and each event is there once", async 
   expect(events.map((event) => event.sequence)).toEqual(events.map((_, place) => place + 1));
 });
 
+test("a field with separators alone is not taken for everything", async ({ page, system }) => {
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await bringKey(page, system);
+  await page.getByLabel("Name").fill("commas");
+  await page.getByLabel("May publish to").fill(",,,");
+  await page.getByRole("button", { name: "Make the user" }).click();
+  await expect(page.getByRole("alert").filter({ hasText: "There is no subject in ,,," })).toBeVisible();
+  await expect(page.getByTestId("ready")).toHaveCount(0);
+  await expect(entries(page)).toHaveCount(0);
+  await page.getByLabel("May publish to").fill(" ");
+  await make(page, "commas");
+  await expect(page.getByTestId("ready")).toContainText("everything");
+});
+
+test("a name typed while another user is being made stays", async ({ page, system }) => {
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await bringKey(page, system);
+  // Something else writes for a while: making a user waits for it.
+  await page.evaluate(async () => {
+    const [found] = await indexedDB.databases();
+    const db = await new Promise<IDBDatabase>((resolve) => {
+      const asked = indexedDB.open(found?.name ?? "");
+      asked.onsuccess = () => resolve(asked.result);
+    });
+    const state = db.transaction("state", "readwrite").objectStore("state");
+    const hold = { on: true };
+    const again = () => {
+      if (hold.on) state.get("one").onsuccess = again;
+      else db.close();
+    };
+    again();
+    Object.assign(globalThis, { hold });
+  });
+  const name = page.getByLabel("Name");
+  await name.fill("first");
+  await page.getByRole("button", { name: "Make the user" }).click();
+  await expect(page.getByRole("button", { name: "Make the user" })).toBeDisabled();
+  await name.fill("second");
+  await page.evaluate(() => ((globalThis as unknown as { hold: { on: boolean } }).hold.on = false));
+  await expect(page.getByTestId("said")).toContainText("User first is made");
+  await expect(name).toHaveValue("second");
+  await page.getByRole("button", { name: "Make the user" }).click();
+  await expect(page.getByTestId("said")).toContainText("User second is made");
+  await expect(name).toHaveValue("");
+});
+
+test("what others store is taken from the log, without asking", async ({ page, system }) => {
+  const sent: string[] = [];
+  page.on("websocket", (socket) =>
+    socket.on("framesent", ({ payload }) => sent.push(typeof payload === "string" ? payload : payload.toString("latin1"))),
+  );
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  expect(sent.filter((frame) => frame.includes("STREAM.INFO")).length).toBeGreaterThan(0);
+  sent.length = 0;
+  await system.cli("user", "create", "by-another", "--account", "APP");
+  await system.cli("sync");
+  await expect(page.getByTestId("trail")).toContainText("by-another");
+  await expect(status(page)).toHaveAttribute("data-kind", "idle");
+  expect(sent.filter((frame) => frame.includes("CIMKEYS.API."))).toEqual([]);
+  // And what it appends itself stands on that.
+  await bringKey(page, system);
+  await make(page, "behind-it");
+  await expect(entry(page, "behind-it")).toHaveAttribute("data-state", "confirmed");
+  expect(sent.filter((frame) => frame.includes("CIMKEYS.API."))).toEqual([]);
+});
+
 test("a pasted key works and never becomes text of the page", async ({ page, system }) => {
   const seed = (await readFile(system.ready.signing_key, "utf8")).trim();
   await page.goto(system.ready.page_url);

@@ -2,7 +2,7 @@
 // disk before it is reported. No secret is ever in it.
 
 import type {
-  Anomaly, Decision, Entity, EntityId, Facts, Input, Lookup, Own, Persist, Persisted, Progress, Ready, RegistryId, State,
+  Anomaly, Decision, Entity, EntityId, Facts, Input, Lookup, Own, Persist, Persisted, Progress, Ready, Recorded, RegistryId, State,
   StoredMessage,
 } from "cim-keys-wasm";
 import { deleteDB, openDB, type IDBPDatabase } from "idb";
@@ -196,13 +196,10 @@ export class Store {
     });
   }
 
-  /**
-   * Does what the sync machine wants written: all of it or nothing. What the stream says is read there again where it gets
-   * lost with the machine's power, so that the disk is not waited for; what was committed before is on it.
-   */
+  /** Does what the sync machine wants written: all of it or nothing. */
   async persist(persist: Persist): Promise<Persisted> {
     try {
-      return await this.#write((tx) => this.#persist(tx, persist), "relaxed");
+      return await this.#write((tx) => this.#persist(tx, persist));
     } catch (error) {
       return { failed: { reason: reasonOf(error).text } };
     }
@@ -227,7 +224,7 @@ export class Store {
     for (const anomaly of persist.anomalies) await tx.objectStore("anomalies").put(anomaly, anomaly.sequences[0] ?? 0);
     const change = async (id: string, edit: (entry: Entry) => void) => {
       const entry = (await journal.index("commands").get(id)) as Entry | undefined;
-      if (entry === undefined) return;
+      if (entry === undefined) throw new HostError("store-damaged", `The journal of this browser does not have the command ${id}: delete this page's data; what is on the stream is read back.`);
       edit(entry);
       await journal.put(entry);
     };
@@ -270,7 +267,7 @@ export class Store {
     for (const row of this.#rows(entities, position)) {
       const head = await version(tx, row.id, settled);
       // Of those at head only the last one counts.
-      if (head) await versions.delete(IDBKeyRange.bound([row.id, 0], [row.id, head.position], false, true));
+      if (head && head.position > 0) await versions.delete(IDBKeyRange.bound([row.id, 0], [row.id, head.position], false, true));
       await versions.put(row);
     }
   }
@@ -332,10 +329,10 @@ export class Store {
     }
   }
 
-  async #write<T>(work: (tx: Write) => Promise<T>, durability: "strict" | "relaxed" = "strict"): Promise<T> {
+  async #write<T>(work: (tx: Write) => Promise<T>): Promise<T> {
     let tx: Write | undefined;
     try {
-      tx = this.#db.transaction([...TABLES], "readwrite", { durability });
+      tx = this.#db.transaction([...TABLES], "readwrite", { durability: "strict" });
       // Both are waited for: a transaction that fails at its end was not written.
       const ended = tx.done;
       ended.catch(() => undefined);
