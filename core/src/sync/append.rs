@@ -177,11 +177,30 @@ impl Machine {
         if self.server.is_some_and(|found| found < SERVER_FLOOR) {
             return self.block(too_old(self.server));
         }
-        self.bulk_since.get_or_insert(moment.millis);
+        if self.gives_way(moment) {
+            return self.rest_after_bulk(moment);
+        }
         let mut outputs = alloc::vec![Output::Send(self.outgoing(&batch, self.progress.head, moment))];
         self.flight = Some(batch);
         outputs.extend(self.prepare());
         outputs
+    }
+
+    /// Whether it has appended for so long without a pause that it is somebody else's turn: one after the other, they leave
+    /// no room for who is farther away, however slowly they come.
+    fn gives_way(&mut self, moment: &Moment) -> bool {
+        if self.sent_at.replace(moment.millis).is_none_or(|at| patience::is_pause(at, moment)) {
+            self.bulk_since = None;
+        }
+        let since = *self.bulk_since.get_or_insert(moment.millis);
+        patience::bulk_is_over(since, self.others_at, moment)
+    }
+
+    fn rest_after_bulk(&mut self, moment: &Moment) -> Vec<Output> {
+        self.ground();
+        self.bulk_since = None;
+        self.sent_at = None;
+        self.pause(patience::bulk_rest(moment))
     }
 
     /// While one append is on its way, the next one is made ready.
@@ -301,8 +320,7 @@ impl Machine {
             self.tail.clear();
             outputs.push(Output::Follow { on: false });
         }
-        let rests =
-            more && self.bulk_since.is_some_and(|at| patience::bulk_is_over(at, self.others_at, moment));
+        let rests = more && self.gives_way(moment);
         if rests {
             self.ground();
         }
@@ -356,7 +374,7 @@ impl Machine {
     /// What was confirmed is written down.
     pub(super) fn after_ack(&mut self, rests: bool, moment: &Moment) -> Vec<Output> {
         if rests {
-            return self.pause(patience::bulk_rest(moment));
+            return self.rest_after_bulk(moment);
         }
         if self.flight.is_some() { self.prepare() } else { self.walk() }
     }

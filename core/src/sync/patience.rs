@@ -38,7 +38,9 @@ pub(super) const ODD_LIMIT: u32 = 5;
 /// Milliseconds of appending in bulk before others get room, where others append too.
 const BULK_AMONG_OTHERS: u64 = 1_000;
 /// The same where nobody else was seen: who never gets in is not seen either.
-const BULK_ALONE: u64 = 8_000;
+const BULK_ALONE: u64 = 4_000;
+/// Milliseconds without an append that are room enough.
+const ROOM: u64 = 300;
 /// Milliseconds for which another writer is remembered.
 const OTHERS: u64 = 60_000;
 /// Milliseconds after which losing to other writers is worth saying.
@@ -50,6 +52,11 @@ pub(super) const LOOK: u64 = 30_000;
 pub(super) fn bulk_is_over(since: u64, others: Option<u64>, moment: &Moment) -> bool {
     let seen = others.is_some_and(|at| moment.millis.saturating_sub(at) < OTHERS);
     moment.millis.saturating_sub(since) >= if seen { BULK_AMONG_OTHERS } else { BULK_ALONE }
+}
+
+/// Whether so much time went by since the last append that others could get in.
+pub(super) fn is_pause(sent_at: u64, moment: &Moment) -> bool {
+    moment.millis.saturating_sub(sent_at) >= ROOM
 }
 
 /// How long it lets them: about half a second.
