@@ -186,21 +186,20 @@ impl Machine {
         outputs
     }
 
-    /// Whether it has appended for so long without a pause that it is somebody else's turn: one after the other, they leave
-    /// no room for who is farther away, however slowly they come.
-    fn gives_way(&mut self, moment: &Moment) -> bool {
-        if self.sent_at.replace(moment.millis).is_none_or(|at| patience::is_pause(at, moment)) {
-            self.bulk_since = None;
-        }
-        let since = *self.bulk_since.get_or_insert(moment.millis);
-        patience::bulk_is_over(since, self.others_at, moment)
+    /// Whether it has appended for so long without a pause that it is somebody else's turn: one after the other, its appends
+    /// leave no room for who is farther away, however slowly they come.
+    fn gives_way(&self, moment: &Moment) -> bool {
+        let goes_on = self.landed_at.is_some_and(|at| !patience::is_pause(at, moment));
+        goes_on && self.bulk_since.is_some_and(|at| patience::bulk_is_over(at, self.others_at, moment))
     }
 
     fn rest_after_bulk(&mut self, moment: &Moment) -> Vec<Output> {
         self.ground();
         self.bulk_since = None;
-        self.sent_at = None;
-        self.pause(patience::bulk_rest(moment))
+        self.landed_at = None;
+        let mut outputs = alloc::vec![Output::Report(Status::Working)];
+        outputs.extend(self.pause(patience::bulk_rest(moment)));
+        outputs
     }
 
     /// While one append is on its way, the next one is made ready.
@@ -319,6 +318,9 @@ impl Machine {
             self.following = false;
             self.tail.clear();
             outputs.push(Output::Follow { on: false });
+        }
+        if self.landed_at.replace(moment.millis).is_none_or(|at| patience::is_pause(at, moment)) {
+            self.bulk_since = Some(moment.millis);
         }
         let rests = more && self.gives_way(moment);
         if rests {

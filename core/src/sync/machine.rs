@@ -85,9 +85,9 @@ pub struct Machine {
     pub(super) conflict_since: Option<u64>,
     /// The `head` at which an append met a conflict last.
     pub(super) conflict_at: Option<u64>,
-    /// Since when it appends without a rest, and when it did last, in milliseconds.
+    /// Since when its appends are stored without a pause, and when one was last, in milliseconds.
     pub(super) bulk_since: Option<u64>,
-    pub(super) sent_at: Option<u64>,
+    pub(super) landed_at: Option<u64>,
     /// When another writer was seen last, in milliseconds.
     pub(super) others_at: Option<u64>,
     /// Drafts from elsewhere whose signatures were looked at.
@@ -188,7 +188,7 @@ impl Machine {
             conflict_since: None,
             conflict_at: None,
             bulk_since: None,
-            sent_at: None,
+            landed_at: None,
             others_at: None,
             verified: BTreeSet::new(),
             tried: BTreeSet::new(),

@@ -38,7 +38,7 @@ pub(super) const ODD_LIMIT: u32 = 5;
 /// Milliseconds of appending in bulk before others get room, where others append too.
 const BULK_AMONG_OTHERS: u64 = 1_000;
 /// The same where nobody else was seen: who never gets in is not seen either.
-const BULK_ALONE: u64 = 4_000;
+const BULK_ALONE: u64 = 3_000;
 /// Milliseconds without an append that are room enough.
 const ROOM: u64 = 300;
 /// Milliseconds for which another writer is remembered.

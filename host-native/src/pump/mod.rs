@@ -344,7 +344,7 @@ impl<'a> Pump<'a> {
     /// Waits for whatever comes first.
     async fn next(&mut self, mode: &Mode, status: &Status) -> Result<Option<Input>, PumpError> {
         let stays = matches!(mode, Mode::Stay);
-        let idle = stays && *status == Status::Idle;
+        let idle = stays && *status == Status::Idle && !self.work.is_at_work();
         let refused = stays
             && self.renew.is_some()
             && matches!(status, Status::Blocked { .. } | Status::Waiting { .. });
