@@ -1,6 +1,6 @@
 //! Real faults, a row for each kind: what it does to real servers, processes and files, and what must hold afterwards.
 //!
-//! A row fails by panicking, as a test does. What holds is judged by [`judge`], which reads the stream and the journals'
+//! A row fails by panicking, as a test does. What holds is judged by `judge`, which reads the stream and the journals'
 //! files by itself and believes no program.
 
 mod canary;
