@@ -9,7 +9,7 @@ use crate::jwt::{DecodeError, Members};
 use crate::order;
 use crate::roles;
 use crate::stream::{KEYS_EVENTS, StreamConfig};
-use crate::subjects::Namespace;
+use crate::subjects::{Namespace, Subject};
 use crate::sync::{Failure, Reply, StreamInfo};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -64,6 +64,18 @@ pub fn direct_get(first: u64, count: u64) -> String {
 #[must_use]
 pub fn message_get(sequence: u64) -> String {
     format!(r#"{{"seq":{sequence}}}"#)
+}
+
+/// Asks for one message from the leader: the first one of a subject from sequence `first` on; see [`message`].
+#[must_use]
+pub fn message_get_next(subject: &Subject, first: u64) -> String {
+    format!(r#"{{"seq":{first},"next_by_subj":"{subject}"}}"#)
+}
+
+/// Asks for one message from the leader: the last one of a subject; see [`message`].
+#[must_use]
+pub fn message_get_last(subject: &Subject) -> String {
+    format!(r#"{{"last_by_subj":"{subject}"}}"#)
 }
 
 /// The numbers of a server's version, `2.15.1` or `v2.12.0-RC.1`. A pre-release counts as the release it leads to.

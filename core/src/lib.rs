@@ -52,4 +52,5 @@ pub mod admission;
 pub mod bundle;
 pub mod jetstream;
 pub mod journal;
+pub mod outbox;
 pub mod sync;

@@ -19,7 +19,7 @@ const CLOSE: u32 = 3;
 
 /// Whether the server may be asked as usual.
 #[derive(Debug, Default)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     /// When, and whether it went well; oldest first.
     answers: VecDeque<(u64, bool)>,
     row: u32,
@@ -40,24 +40,24 @@ enum Phase {
 
 impl Breaker {
     /// Whether the server is tried out: one command at a time.
-    pub(super) fn is_half_open(&self) -> bool {
+    pub(crate) fn is_half_open(&self) -> bool {
         matches!(self.phase, Phase::Half { .. })
     }
 
     /// Whether the server is left alone.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
 
     /// The time that it was open for is over.
-    pub(super) fn try_out(&mut self) {
+    pub(crate) fn try_out(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::Half { successes: 0 };
         }
     }
 
     /// An answer came that says nothing against the server.
-    pub(super) fn success(&mut self, moment: &Moment) {
+    pub(crate) fn success(&mut self, moment: &Moment) {
         self.row = 0;
         self.note(moment, true);
         if let Phase::Half { successes } = self.phase {
@@ -70,7 +70,7 @@ impl Breaker {
     }
 
     /// The server failed. How long to leave it alone, in milliseconds, where it opens.
-    pub(super) fn failure(&mut self, moment: &Moment) -> Option<u64> {
+    pub(crate) fn failure(&mut self, moment: &Moment) -> Option<u64> {
         self.row = self.row.saturating_add(1);
         self.note(moment, false);
         let bad = self.answers.iter().filter(|(_, good)| !good).count();

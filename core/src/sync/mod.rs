@@ -1,11 +1,11 @@
 //! Brings journal and stream together, exactly once: compare-and-append.
 
 mod append;
-mod breaker;
+pub(crate) mod breaker;
 mod catchup;
 mod contract;
 mod machine;
-mod patience;
+pub(crate) mod patience;
 mod planted;
 mod reasons;
 mod recheck;

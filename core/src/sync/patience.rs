@@ -7,7 +7,7 @@ use alloc::string::{String, ToString};
 
 /// What follows from an answer that confirms nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Catch up at once: another writer was first.
     Conflict,
     /// Catch up after a short pause. The number of the answer, where it was an error.
@@ -31,9 +31,9 @@ const BASE: u64 = 100;
 /// Longest pause in milliseconds.
 const CAP: u64 = 30_000;
 /// How often a blocked machine looks again, in milliseconds.
-pub(super) const PROBE: u64 = 30_000;
+pub(crate) const PROBE: u64 = 30_000;
 /// Odd answers in a row before a command is held.
-pub(super) const ODD_LIMIT: u32 = 5;
+pub(crate) const ODD_LIMIT: u32 = 5;
 
 /// Milliseconds of appending in bulk before others get room, where others append too.
 const BULK_AMONG_OTHERS: u64 = 1_000;
@@ -65,13 +65,13 @@ pub(super) fn bulk_rest(moment: &Moment) -> u64 {
 }
 
 /// Full jitter: a random pause up to `BASE * 2^failures`, at most `CAP` milliseconds.
-pub(super) fn backoff(failures: u32, moment: &Moment) -> u64 {
+pub(crate) fn backoff(failures: u32, moment: &Moment) -> u64 {
     let ceiling = BASE.saturating_mul(1 << failures.min(10)).min(CAP);
     1 + seed(moment) % ceiling
 }
 
 /// A short pause with jitter, in milliseconds: up to 50 the first time, twice as long with each further append in vain.
-pub(super) fn pause(unsent: u32, moment: &Moment) -> u64 {
+pub(crate) fn pause(unsent: u32, moment: &Moment) -> u64 {
     let ceiling = (45_u64 << unsent.saturating_sub(1).min(10)).min(CAP);
     5 + seed(moment) % ceiling
 }
@@ -95,7 +95,7 @@ fn old_or_wrong(code: u32) -> Reason {
 }
 
 /// Judges the answer to a publish by its number.
-pub(super) fn after_reply(reply: &Reply) -> Next {
+pub(crate) fn after_reply(reply: &Reply) -> Next {
     match reply {
         Reply::Ack { .. } => Next::CatchUp(None),
         Reply::Error { code } => match code {
@@ -120,7 +120,7 @@ pub(super) fn after_reply(reply: &Reply) -> Next {
 }
 
 /// Judges why a read could not be done.
-pub(super) fn after_failure(failure: &Failure) -> Next {
+pub(crate) fn after_failure(failure: &Failure) -> Next {
     match failure {
         Failure::Unreachable => Next::Reconnect(reason(
             "unreachable",
