@@ -12,6 +12,7 @@ use cim_keys_core::creds::CredsError;
 use cim_keys_core::draft::CompleteError;
 use cim_keys_core::journal::State;
 use cim_keys_core::nkey::PublicKey;
+use cim_keys_core::outbox::{EventError, Refusal as EventRefusal};
 use cim_keys_core::registry::EntityId;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -168,6 +169,39 @@ pub enum KeyError {
         /// Attempts.
         attempts: u32,
     },
+    /// A service's event must not or cannot be published.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// The event's id is another event's.
+    #[error("an event with the id {id} was given before, with other content")]
+    EventIdTaken {
+        /// The id.
+        id: Uuid,
+    },
+    /// The journal has no such event any more.
+    #[error("the event {id} was settled and forgotten")]
+    NoEvent {
+        /// The id.
+        id: Uuid,
+    },
+    /// The event is not published, and not tried any more.
+    #[error("the event {id} is not published: {refusal}")]
+    NotPublished {
+        /// Its id.
+        id: Uuid,
+        /// Why.
+        refusal: EventRefusal,
+    },
+    /// The file has the events of another stream.
+    #[error("{} has the events of the stream {stream} and the namespace {namespace}", path.display())]
+    OutboxOf {
+        /// The file.
+        path: PathBuf,
+        /// Its stream.
+        stream: String,
+        /// Its namespace.
+        namespace: String,
+    },
     /// What was decided could not be judged as it was decided: a fault of this program.
     #[error("internal: {what}")]
     Internal {
@@ -208,6 +242,11 @@ impl KeyError {
             Self::NoUserSeed { .. } => "no-user-seed",
             Self::NotHandedOut { .. } => "not-handed-out",
             Self::Contended { .. } => "contended",
+            Self::Event(error) => error.code(),
+            Self::EventIdTaken { .. } => "event-id-taken",
+            Self::NoEvent { .. } => "unknown-event",
+            Self::NotPublished { refusal, .. } => refusal.code(),
+            Self::OutboxOf { .. } => "outbox-foreign",
             Self::Internal { .. } => "internal",
         }
     }

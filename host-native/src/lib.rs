@@ -26,6 +26,8 @@ pub mod ports;
 pub mod dev;
 pub mod nats;
 #[cfg(feature = "nats")]
+pub mod outbox;
+#[cfg(feature = "nats")]
 pub mod page;
 #[cfg(feature = "nats")]
 pub mod pump;

@@ -1,4 +1,4 @@
-//! The library's door to identities, as a trait: for services that want to put something else behind it.
+//! The library's doors, as traits: for services that want to put something else behind them.
 
 use crate::error::KeyError;
 use crate::host::{Founding, Host, Outcome, Request};
@@ -82,6 +82,23 @@ pub trait NatsPort {
         user: PublicKey,
         rights: UserRights,
     ) -> Result<Outcome, KeyError>;
+}
+
+/// A service's own domain events, on the service's own stream. Events of the keys are made by commands only.
+#[cfg(feature = "nats")]
+pub trait JetStreamPort {
+    /// Journals an event. It is on the disk when this returns, and reaches the stream whatever happens to process,
+    /// connection and server meanwhile: exactly once within the stream's duplicate window, at least once beyond it; an
+    /// event that names the last message of its subject exactly once, or its receipt says what is in its way. Events of
+    /// one journal are tried in the order of these calls. The same event again gives the same receipt.
+    ///
+    /// # Errors
+    /// [`KeyError::Event`] where it must not or cannot be published; [`KeyError::EventIdTaken`] where its id was given
+    /// with other content before; see [`KeyError`].
+    fn publish_event(
+        &self,
+        event: &cim_keys_core::outbox::DomainEvent,
+    ) -> Result<crate::outbox::Receipt, KeyError>;
 }
 
 impl NatsPort for Host {

@@ -198,6 +198,12 @@ fn judge(error: &KeyError) -> (Exit, Option<&'static str>) {
             (Exit::Conflict, Some("write them first: `cim-keys user creds NAME --account A --out FILE`"))
         }
         KeyError::Contended { .. } => (Exit::Conflict, Some("try again when other processes are done")),
+        // No verb has to do with a service's events.
+        KeyError::Event(_) => (Exit::Usage, None),
+        KeyError::EventIdTaken { .. } | KeyError::NotPublished { .. } | KeyError::OutboxOf { .. } => {
+            (Exit::Conflict, None)
+        }
+        KeyError::NoEvent { .. } => (Exit::NotFound, None),
         KeyError::Internal { .. } => {
             (Exit::Unexpected, Some("this is a fault of cim-keys: please report it with the command"))
         }

@@ -6,6 +6,8 @@
 pub mod append;
 pub mod context;
 #[cfg(feature = "nats")]
+pub mod find;
+#[cfg(feature = "nats")]
 pub mod link;
 #[cfg(feature = "nats")]
 pub mod read;

@@ -4,7 +4,7 @@ use crate::files::FileError;
 use std::path::{Path, PathBuf};
 
 /// What goes wrong inside a transaction.
-pub(super) enum RowError {
+pub(crate) enum RowError {
     /// SQLite says no.
     Sqlite(rusqlite::Error),
     /// A value cannot be read back.
@@ -12,7 +12,7 @@ pub(super) enum RowError {
 }
 
 impl RowError {
-    pub(super) fn at(self, path: &Path) -> StoreError {
+    pub(crate) fn at(self, path: &Path) -> StoreError {
         match self {
             Self::Sqlite(error) => StoreError::sqlite(path, &error),
             Self::Damaged(what) => StoreError::Damaged { path: path.to_owned(), what },
@@ -107,7 +107,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+    pub(crate) fn sqlite(path: &Path, error: &rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
         let path = path.to_owned();
         match error.sqlite_error_code() {

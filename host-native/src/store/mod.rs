@@ -7,12 +7,12 @@
 
 mod bundle;
 mod commit;
-mod error;
+pub(crate) mod error;
 mod facts;
 mod held;
 mod report;
 mod rows;
-mod schema;
+pub(crate) mod schema;
 mod secrets;
 mod sync;
 mod views;
