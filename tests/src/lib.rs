@@ -8,6 +8,7 @@ pub mod faults;
 pub mod identities;
 pub mod ledger;
 pub mod operations;
+pub mod outbox;
 pub mod pipeline;
 pub mod program;
 pub mod proxy;

@@ -160,7 +160,8 @@ pub enum Outcome {
         /// Its sequence.
         sequence: u64,
     },
-    /// It is not, and is not tried any more.
+    /// It is not, and is not tried any more. An attempt that is still on its way may arrive all the same, where the event
+    /// names no last message of its subject.
     Refused(Refusal),
 }
 

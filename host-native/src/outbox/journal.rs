@@ -1,6 +1,7 @@
 //! The file: events in order, where the stream stood before each was tried, and what came of it.
 
 use super::Counts;
+use crate::crash::{self, Step};
 use crate::error::KeyError;
 use crate::files::{self, FileError};
 use crate::store::StoreError;
@@ -192,8 +193,10 @@ impl Journal {
                     return Err(RowError::Damaged("an event that is about to be published"));
                 }
             }
+            crash::reach(Step::PersistWritten);
             Ok(true)
         });
+        crash::reach(Step::PersistCommitted);
         match done {
             Ok(true) => Persisted::Ok,
             Ok(false) => Persisted::Stale,

@@ -1,6 +1,7 @@
 //! Drives the machine over a journal and a connection: does what comes out, hands in what came back.
 
 use super::Outbox;
+use crate::crash::{self, Step};
 use crate::nats::append;
 use crate::nats::find;
 use crate::nats::link::{Link, LinkError};
@@ -160,7 +161,10 @@ impl<'a> OutboxPump<'a> {
             Output::Publish { subject, headers, payload } => match &self.link {
                 Some(link) if !link.is_closed() => {
                     let message = Outgoing { subject: subject.to_string(), headers, payload };
-                    Input::Reply(append::send(link, Send { messages: vec![message], batch: false }).await)
+                    crash::reach(Step::SendBegun);
+                    let reply = append::send(link, Send { messages: vec![message], batch: false }).await;
+                    crash::reach(Step::ReplyCame);
+                    Input::Reply(reply)
                 }
                 _ => self.lost(),
             },
@@ -200,6 +204,7 @@ impl<'a> OutboxPump<'a> {
         };
         self.trouble = None;
         let stream = self.outbox.stream().as_str();
+        crash::reach(Step::ReadBegun);
         let answer = match question {
             Question::Look => streams::info(&link, stream).await.map(Input::Looked).map_err(Failure::from),
             Question::Find { subject, after, limit } => {
@@ -207,6 +212,7 @@ impl<'a> OutboxPump<'a> {
             }
             Question::Get(wanted) => find::get(&link, stream, &wanted).await.map(Input::Got),
         };
+        crash::reach(Step::ReadCame);
         self.link = Some(link);
         answer.unwrap_or_else(Input::Failed)
     }

@@ -1,0 +1,7 @@
+//! A service's own events on a service's own stream: whatever happens to process, connection and server.
+
+mod example;
+mod faults;
+mod processes;
+mod refusals;
+mod simulation;
