@@ -2,7 +2,7 @@
 //!
 //! An operation is:
 //!
-//! * a variant of `command::Command` (each command) and of `sync::Input` (each machine input);
+//! * a variant of `command::Command` (each command), of `outbox::Input` and of `sync::Input` (each machine input);
 //! * an `impl FromStr` or `impl TryFrom` (a parser), named `Type::from_str` and `Type::try_from`;
 //! * a public function, free or inherent, that takes anything beside `&self`, or makes a new value: text, bytes, a list,
 //!   a digest, an id, a secret, or a `Result`. What is left are readers: they show a part of what is already there.
@@ -22,7 +22,7 @@ use std::path::Path;
 const MADE: [&str; 8] = ["String", "Vec<", "Digest", "Uuid", "Secret", "Result<", "Signature", "TokenId"];
 
 /// Enums each of whose variants is an operation, by room and name.
-const INPUTS: [(&str, &str); 2] = [("command", "Command"), ("sync", "Input")];
+const INPUTS: [(&str, &str); 3] = [("command", "Command"), ("outbox", "Input"), ("sync", "Input")];
 
 /// All operations of the source below a folder.
 ///

@@ -408,7 +408,7 @@ impl Publisher {
             "permission" => {
                 let what = reason.text.split(';').next().unwrap_or_default();
                 format!(
-                    "{what}; the service's user needs its subjects, STREAM.INFO, STREAM.MSG.GET and DIRECT.GET of {stream}"
+                    "{what}; the service's user needs its subjects, and STREAM.INFO and STREAM.MSG.GET of {stream}"
                 )
             }
             _ => reason.text,

@@ -10,6 +10,7 @@
 mod command;
 mod identity;
 mod message;
+mod outbox;
 mod registry;
 mod sync;
 

@@ -9,6 +9,7 @@ use cim_keys_core::journal::{Own, Pending, Progress, Ready};
 use cim_keys_core::registry::Facts;
 use cim_keys_core::stream::StreamConfig;
 use cim_keys_core::subjects::Namespace;
+use cim_keys_core::subjects::Subject;
 use cim_keys_core::sync::{Failure, Input, Machine, Moment, Output, Persisted, Read, Reply};
 use uuid::Uuid;
 
@@ -60,6 +61,9 @@ exports! {
     }
     jetstream_requests(first: u64, count: u64) {
         (jetstream::direct_get(first, count), jetstream::message_get(first))
+    }
+    jetstream_requests_of(subject: Subject, first: u64) {
+        (jetstream::message_get_next(&subject, first), jetstream::message_get_last(&subject))
     }
     jetstream_server_version(text: String) { jetstream::server_version(&text) }
     jetstream_accepted(answer: String) { jetstream::accepted(answer.as_bytes())? }
