@@ -3,6 +3,8 @@
 //!
 //! `publish_event FILE URL`
 
+#![allow(clippy::print_stdout)]
+
 use cim_keys::ambient::Ambient;
 use cim_keys::nats::target::Target;
 use cim_keys::outbox::{Outbox, OutboxPump, Published};

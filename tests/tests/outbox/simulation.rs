@@ -13,7 +13,6 @@ fn nothing_is_lost_and_doubles_are_where_they_may_be() {
         all.doubts += sum.doubts;
         all.crashes += sum.crashes;
     }
-    println!("{all:?}");
     // It must not pass by being empty; and what README says of doubles is so.
     assert!(
         all.events > 15_000 && all.refused > 2_000 && all.doubts > 5_000 && all.crashes > 2_000,
@@ -25,8 +24,7 @@ fn nothing_is_lost_and_doubles_are_where_they_may_be() {
 #[test]
 fn the_model_bites() {
     for lie in Lie::ALL {
-        let found = (0..2_000).find_map(|seed| Some((seed, run(seed, Some(lie)).err()?)));
-        let (seed, broken) = found.unwrap_or_else(|| panic!("{lie:?} is not noticed"));
-        println!("{lie:?}: seed {seed}, {}", broken.lines().last().unwrap_or_default());
+        let found = (0..2_000).find_map(|seed| run(seed, Some(lie)).err());
+        assert!(found.is_some(), "{lie:?} is not noticed");
     }
 }
