@@ -228,6 +228,12 @@ impl World {
     /// What was on its way arrives, when its time has come.
     fn arrive(&mut self) {
         let now = self.now;
+        // Some at once: between a search and the retry that follows it is where it hurts.
+        for (due, _) in &mut self.late {
+            if self.rng.chance(150) {
+                *due = now;
+            }
+        }
         let due: Vec<Sent> = self.late.extract_if(.., |(due, _)| *due <= now).map(|(_, sent)| sent).collect();
         for sent in due {
             let reply = self.stream.take(sent, now);

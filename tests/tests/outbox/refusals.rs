@@ -191,9 +191,13 @@ fn one_id_is_one_event_and_one_file_one_stream() {
         Ambient::system(),
     );
     assert_eq!(keys.unwrap_err().code(), "event-keys-stream");
-    let _pump = OutboxPump::new(&outbox, open(&shop)).unwrap();
+    let mut pump = OutboxPump::new(&outbox, open(&shop)).unwrap();
     let second = OutboxPump::new(&outbox, open(&shop)).map(drop);
     assert!(matches!(second, Err(PumpError::Locked { .. })), "{second:?}");
+    // A service may run it as a task.
+    let stopped = async move { pump.stay(std::future::ready(()), |_| {}).await };
+    let task = async { tokio::spawn(stopped).await.unwrap() };
+    assert_eq!(block_on(task), Ok(End::Stopped));
 }
 
 #[test]
