@@ -4,4 +4,4 @@ mod model;
 mod shop;
 
 pub use model::{Lie, Sum, run};
-pub use shop::{Shop, Stored, event, target};
+pub use shop::{Shop, Stored, event, stored, target};

@@ -131,16 +131,7 @@ impl Shop {
     /// # Panics
     /// When it cannot be read.
     pub fn stored(&self) -> Vec<Stored> {
-        let last = self.api(&format!("STREAM.INFO.{STREAM}"), &json!({}))["state"]["last_seq"].as_u64();
-        (1..=last.expect("a last sequence")).map(|sequence| self.at(sequence)).collect()
-    }
-
-    fn at(&self, sequence: u64) -> Stored {
-        let answer = self.api(&format!("STREAM.MSG.GET.{STREAM}"), &json!({ "seq": sequence }));
-        let message = cim_keys_core::jetstream::message(answer.to_string().as_bytes());
-        let message = message.expect("an answer").expect("a message");
-        let id = message.headers.only(NATS_MSG_ID).unwrap_or_default().to_owned();
-        Stored { sequence, subject: message.subject, id, payload: message.payload }
+        stored(self.server.address())
     }
 
     /// Numbers of the events on the stream, in its order.
@@ -148,9 +139,38 @@ impl Shop {
     /// # Panics
     /// When something else is on it.
     pub fn numbers(&self) -> Vec<u64> {
-        let number = |stored: Stored| String::from_utf8_lossy(&stored.payload).parse().expect("a number");
-        self.stored().into_iter().map(number).collect()
+        self.stored().iter().map(Stored::number).collect()
     }
+}
+
+impl Stored {
+    /// The event's number.
+    ///
+    /// # Panics
+    /// When it is something else.
+    pub fn number(&self) -> u64 {
+        String::from_utf8_lossy(&self.payload).parse().expect("a number")
+    }
+}
+
+/// Everything on the stream, as this server has it.
+///
+/// # Panics
+/// When it cannot be read.
+pub fn stored(address: SocketAddr) -> Vec<Stored> {
+    let mut client = Client::connect(address).expect("a connection");
+    let mut api = |tail: &str, body: String| {
+        client.request(&format!("$JS.API.STREAM.{tail}.{STREAM}"), &[], body.as_bytes()).expect("an answer")
+    };
+    let last = api("INFO", String::new()).json()["state"]["last_seq"].as_u64().expect("a last sequence");
+    let mut at = |sequence| {
+        let answer = api("MSG.GET", cim_keys_core::jetstream::message_get(sequence));
+        let message = cim_keys_core::jetstream::message(&answer.payload);
+        let message = message.expect("an answer").expect("a message");
+        let id = message.headers.only(NATS_MSG_ID).unwrap_or_default().to_owned();
+        Stored { sequence, subject: message.subject, id, payload: message.payload }
+    };
+    (1..=last).map(&mut at).collect()
 }
 
 /// The event of this number; its payload is the number.

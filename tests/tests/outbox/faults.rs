@@ -4,13 +4,18 @@ use cim_keys::nats::target::Target;
 use cim_keys::outbox::{Outbox, OutboxPump, Receipt};
 use cim_keys::ports::JetStreamPort;
 use cim_keys::pump::End;
+use cim_keys_tests::cluster::{Cluster, NODES};
 use cim_keys_tests::desk::block_on;
-use cim_keys_tests::outbox::{Shop, event, target};
+use cim_keys_tests::outbox::{Shop, Stored, event, stored, target};
 use cim_keys_tests::proxy::{Cut, Proxy};
+use cim_keys_tests::tools::Version;
 use cim_keys_tests::wait;
+use cim_keys_tests::wire::Client;
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// Events that may wait to be published before the service pauses.
 const AHEAD: u64 = 20;
@@ -59,9 +64,10 @@ fn meanwhile(outbox: &Outbox, target: &Target, trouble: impl FnOnce()) -> Vec<Re
 }
 
 /// Each event stands on the stream once, in the order of the calls, where its receipt says.
-fn check(shop: &Shop, receipts: &[Receipt]) {
-    assert_eq!(shop.numbers(), (0..receipts.len() as u64).collect::<Vec<_>>());
-    for (receipt, stored) in receipts.iter().zip(shop.stored()) {
+fn check(stored: &[Stored], receipts: &[Receipt]) {
+    let numbers: Vec<u64> = stored.iter().map(Stored::number).collect();
+    assert_eq!(numbers, (0..receipts.len() as u64).collect::<Vec<_>>());
+    for (receipt, stored) in receipts.iter().zip(stored) {
         assert_eq!(receipt.look().unwrap().unwrap().sequence, stored.sequence);
         assert_eq!(receipt.id().to_string(), stored.id);
     }
@@ -93,7 +99,7 @@ fn acknowledgements_are_eaten_and_the_server_remembers_nothing_for_long() {
                 wait::until("another acknowledgement is lost", || (eaten.met() >= count).then_some(()));
             }
         });
-        check(&shop, &receipts);
+        check(&shop.stored(), &receipts);
     }
 }
 
@@ -109,7 +115,7 @@ fn connections_are_cut_before_inside_and_after_a_publish() {
             more(&outbox);
         }
     });
-    check(&shop, &receipts);
+    check(&shop.stored(), &receipts);
 }
 
 #[test]
@@ -124,7 +130,34 @@ fn the_server_is_killed_and_comes_back() {
         }
         more(&outbox);
     });
-    check(&shop, &receipts);
+    check(&shop.stored(), &receipts);
+}
+
+#[test]
+fn three_nodes_lose_their_leader() {
+    let mut cluster = Cluster::start(Version::Newest);
+    let mut client = Client::connect(cluster.node(0).address()).unwrap();
+    let stream = json!({ "name": "ORDERS", "subjects": ["cowboyai.security.orders.>"], "num_replicas": 3,
+        "duplicate_window": 100_000_000 });
+    let made = client.request("$JS.API.STREAM.CREATE.ORDERS", &[], stream.to_string().as_bytes()).unwrap();
+    assert!(made.json()["error"].is_null(), "{made:?}");
+    let folder = TempDir::new().unwrap();
+    let outbox = Shop::open(&folder.path().join("orders.outbox"));
+    let urls = (0..NODES).map(|node| cluster.node(node).url()).collect();
+    let target = Target { urls, ..target(cluster.node(0).address()) };
+    let receipts = meanwhile(&outbox, &target, || {
+        for _ in 0..2 {
+            more(&outbox);
+            let leader = cluster.leader("ORDERS");
+            cluster.kill(leader);
+            more(&outbox);
+            cluster.restart(leader);
+            cluster.whole("ORDERS");
+        }
+        more(&outbox);
+    });
+    let leader = cluster.whole("ORDERS");
+    check(&stored(cluster.node(leader).address()), &receipts);
 }
 
 #[test]
