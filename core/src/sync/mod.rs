@@ -1,6 +1,7 @@
 //! Brings journal and stream together, exactly once: compare-and-append.
 
 mod append;
+mod archive;
 mod breaker;
 mod catchup;
 mod contract;
