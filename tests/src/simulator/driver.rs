@@ -4,6 +4,7 @@ use super::host::Await;
 use super::invariants::{self, Broken};
 use super::scenario::Fault;
 use super::world::{Action, Ask, World, short};
+use cim_keys_core::stream::KEYS_ARCHIVE;
 use cim_keys_core::sync::{Input, Output, Persist, Persisted, Read, Reply, Status};
 
 /// More publishes in a row without a confirmation are no patience.
@@ -92,7 +93,7 @@ impl World {
             return Err(Broken::new("contract", text));
         }
         match output {
-            Output::ReadFrom { after, limit } => {
+            Output::ReadFrom { stream, after, limit } => {
                 self.hosts[host].waits = Await::Read(ticket);
                 if self.hosts[host].link.broken {
                     // The machine must know: behind a new connection it looks at the message at `head` again.
@@ -102,7 +103,16 @@ impl World {
                 self.time_out(host, ticket);
                 self.after(
                     0,
-                    Action::Ask(Ask { host, life, ticket, connection: None, after, limit, info: None }),
+                    Action::Ask(Ask {
+                        host,
+                        life,
+                        ticket,
+                        connection: None,
+                        archive: stream == KEYS_ARCHIVE,
+                        after,
+                        limit,
+                        info: None,
+                    }),
                 );
             }
             Output::Send(send) => {

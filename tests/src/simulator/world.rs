@@ -66,6 +66,8 @@ pub(super) struct Ask {
     pub(super) ticket: u64,
     /// The connection it went out on; none while the client waits for one.
     pub(super) connection: Option<u64>,
+    /// Whether the archive is asked.
+    pub(super) archive: bool,
     pub(super) after: u64,
     pub(super) limit: u32,
     /// How the stream stands, once that is known.
@@ -530,11 +532,16 @@ impl World {
         match ask.info {
             // First how the stream stands, one round trip later its messages: more may be stored by then.
             None => {
-                let info = Some(Box::new(self.broker.info()));
+                let info = if ask.archive { self.broker.archive_info() } else { self.broker.info() };
+                let info = Some(Box::new(info));
                 self.after(delay * 2, Action::Ask(Ask { info, ..ask }));
             }
             Some(info) => {
-                let mut messages = self.broker.read(ask.after, ask.limit);
+                let mut messages = if ask.archive {
+                    self.broker.archived(ask.after, ask.limit)
+                } else {
+                    self.broker.read(ask.after, ask.limit)
+                };
                 if self.scenario.has(Fault::MirrorBehind) && !self.trouble.calm && self.net.chance(300) {
                     let some = self.net.below(messages.len() as u64 + 1);
                     messages.truncate(usize::try_from(some).unwrap_or(0));
