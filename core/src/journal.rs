@@ -151,8 +151,12 @@ mod tests {
     #[test]
     fn times_with_cut_decimals_are_in_order() {
         let made = |created: &str| StreamIdentity { name: "A".into(), created: created.into() };
-        let times =
-            ["2026-11-23T18:00:05Z", "2026-11-23T18:00:05.09Z", "2026-11-23T18:00:05.1Z", "2026-11-23T18:00:06Z"];
+        let times = [
+            "2026-11-23T18:00:05Z",
+            "2026-11-23T18:00:05.09Z",
+            "2026-11-23T18:00:05.1Z",
+            "2026-11-23T18:00:06Z",
+        ];
         for (place, older) in times.iter().enumerate() {
             for (other, newer) in times.iter().enumerate() {
                 assert_eq!(made(older).is_older_than(&made(newer)), place < other, "{older} {newer}");

@@ -39,7 +39,16 @@ impl Desk {
             ..Progress::default()
         };
         let machine = Machine::new(lab.registry.id().clone(), progress);
-        Self { lab, app, pending: vec![], held: vec![], persisted: vec![], stale: false, machine, archive: None }
+        Self {
+            lab,
+            app,
+            pending: vec![],
+            held: vec![],
+            persisted: vec![],
+            stale: false,
+            machine,
+            archive: None,
+        }
     }
 
     /// Writes a command into the journal.
@@ -73,7 +82,8 @@ impl Desk {
 
     fn answer(&mut self, output: &Output) -> Option<Input> {
         Some(match output {
-            Output::ReadFrom { stream, after, limit } if stream == KEYS_ARCHIVE => match self.archive.clone() {
+            Output::ReadFrom { stream, after, limit } if stream == KEYS_ARCHIVE => match self.archive.clone()
+            {
                 Some(info) => {
                     let there = (after + 1).max(info.first)..=info.last.min(after + u64::from(*limit));
                     let messages =

@@ -88,7 +88,9 @@ impl Machine {
         let missing = *failure == Failure::StreamMissing;
         match asked {
             // Going without it is possible, and `status` warns of it.
-            Asked::Meet(read, _) if missing || !matches!(failure, Failure::Unreachable | Failure::Authorization { .. }) => {
+            Asked::Meet(read, _)
+                if missing || !matches!(failure, Failure::Unreachable | Failure::Authorization { .. }) =>
+            {
                 self.has_archive = false;
                 self.archive.1 = missing;
                 self.take_recognised(read, moment)
@@ -114,13 +116,15 @@ impl Machine {
         if identity.is_older_than(&events.identity) {
             return Err(archive_foreign(&alloc::format!(
                 "it was made {}, before {KEYS_EVENTS} ({})",
-                identity.created, events.identity.created
+                identity.created,
+                events.identity.created
             )));
         }
         if let Some(known) = self.archive.0.as_ref().filter(|known| *known != identity) {
             return Err(archive_foreign(&alloc::format!(
                 "this journal knows the one made {}, and the server has one made {}",
-                known.created, identity.created
+                known.created,
+                identity.created
             )));
         }
         let wanted = keys_archive_stream_config(&self.registry.namespace);

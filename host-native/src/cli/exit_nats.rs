@@ -5,6 +5,7 @@ use crate::dev::UpError;
 use crate::dev::server::ServerError;
 use crate::nats::context::ContextError;
 use crate::nats::link::{LinkError, Trouble};
+use crate::nats::origin::ReachError;
 use crate::nats::streams::StreamsError;
 use crate::nats::target::TargetError;
 use crate::page::PageError;
@@ -44,7 +45,8 @@ pub(super) fn stuck(reason: &Reason) -> CliError {
         "stream-foreign" => {
             (Exit::Conflict, Some("this registry belongs to another stream: check the server's address"))
         }
-        "stream-regressed" | "history-missing" => (Exit::Verification, None),
+        "stream-regressed" | "history-missing" | "archive-foreign" => (Exit::Verification, None),
+        "archive-missing" | "archive-settings" => (Exit::Conflict, None),
         _ => (Exit::Unexpected, None),
     };
     told(exit, &reason.code, reason.text.clone(), hint)
@@ -58,6 +60,15 @@ impl From<PumpError> for CliError {
             PumpError::Key(error) => return error.clone().into(),
         };
         told(exit, error.code(), error.to_string(), hint)
+    }
+}
+
+impl From<ReachError> for CliError {
+    fn from(error: ReachError) -> Self {
+        match error {
+            ReachError::Link(error) => error.into(),
+            ReachError::Streams(error) => error.into(),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod context;
 #[cfg(feature = "nats")]
 pub mod link;
 #[cfg(feature = "nats")]
+pub mod origin;
 pub mod read;
 #[cfg(feature = "nats")]
 pub mod resolver;
