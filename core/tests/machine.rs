@@ -491,13 +491,25 @@ fn an_archive_made_anew_or_with_another_message_is_not_ours() {
     desk.archive.as_mut().unwrap().identity.created = "thereafter".into();
     assert!(!desk.hand_in(Input::Disconnected).is_empty());
     assert_eq!(blocked(&desk.read_all(1)), "archive-foreign");
-    // and so is one with another message at `head`.
-    let mut desk = Desk::new();
-    desk.archive = Some(desk.archive(1, head));
-    let outputs = desk.hand_in(Input::Tick);
-    let read = desk.read(&outputs);
-    desk.lab.stream.last_mut().unwrap().payload.push(b' ');
-    assert_eq!(blocked(&desk.hand_in(read)), "archive-foreign");
+    // and one with another message at `head` is as good as none: it must not be read, and nothing is missing yet.
+    for (missing, code) in [(0, None), (1, Some("archive-foreign"))] {
+        let mut desk = Desk::new();
+        desk.archive = Some(desk.archive(1, head + missing));
+        let outputs = desk.hand_in(Input::Tick);
+        let Input::Read(read) = desk.read(&outputs) else { panic!("a read") };
+        desk.lab.stream.last_mut().unwrap().payload.push(b' ');
+        let (first, last) = if missing > 0 { (head + 2, head + 2) } else { (1, head) };
+        let messages = if missing > 0 { Vec::new() } else { read.messages };
+        let info = StreamInfo { first, last, ..read.info };
+        let outputs = desk.hand_in(Input::Read(Read { info, messages }));
+        match code {
+            Some(code) => assert_eq!(blocked(&outputs), code),
+            None => {
+                assert!(outputs.iter().any(|o| *o == Output::Report(Status::Idle)), "{outputs:?}");
+                assert!(desk.machine.progress().archive_missing);
+            }
+        }
+    }
 }
 
 #[test]

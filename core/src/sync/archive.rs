@@ -6,7 +6,6 @@ use super::contract::{Failure, Moment, Output, Read, StreamInfo};
 use super::machine::{Machine, State};
 use super::patience::{self, Next};
 use super::reasons::{archive_foreign, archive_settings, behind, gap};
-use crate::admission::StoredMessage;
 use crate::digest::Digest;
 use crate::journal::{Progress, StreamIdentity};
 use crate::rules::Reason;
@@ -72,11 +71,21 @@ impl Machine {
                 }
             }
             Asked::Meet(read, spot) => {
-                if let Err(reason) = self.recognise_archive(&found, &read.info, spot) {
+                if let Err(reason) = self.recognise_archive(&found, &read.info) {
                     return self.block(reason);
                 }
-                self.has_archive = true;
-                self.archive = (Some(found.info.identity), false);
+                let other = spot.filter(|(sequence, digest)| {
+                    let here = found.messages.iter().find(|message| message.sequence == *sequence);
+                    here.is_some_and(|message| message.digest() != *digest)
+                });
+                let needed = self.progress.head.saturating_add(1) < read.info.first
+                    && self.progress.head < read.info.last;
+                if let Some((sequence, _)) = other.filter(|_| needed) {
+                    return self.block(archive_foreign(&alloc::format!("its message at {sequence} is another one")));
+                }
+                // One that kept what the stream lost is as good as none, until a person has deleted it.
+                self.has_archive = other.is_none();
+                self.archive = (Some(found.info.identity), other.is_some());
                 self.take_recognised(read, moment)
             }
             Asked::Part(events) => self.take_part(events, found, moment),
@@ -105,12 +114,11 @@ impl Machine {
         }
     }
 
-    /// Is it the archive of this stream, the one that this journal knows, with the same messages?
+    /// Is it the archive of this stream, and the one that this journal knows?
     fn recognise_archive(
         &self,
         found: &Read,
         events: &StreamInfo,
-        spot: Option<(u64, Digest)>,
     ) -> Result<(), Reason> {
         let identity = &found.info.identity;
         if identity.is_older_than(&events.identity) {
@@ -132,12 +140,6 @@ impl Machine {
             wanted.differences(&found.info.config).iter().map(ToString::to_string).collect();
         if !differences.is_empty() {
             return Err(archive_settings(&differences.join("; ")));
-        }
-        let here = |sequence| found.messages.iter().find(|message| message.sequence == sequence);
-        if let Some((sequence, digest)) = spot
-            && here(sequence).is_some_and(|message: &StoredMessage| message.digest() != digest)
-        {
-            return Err(archive_foreign(&alloc::format!("its message at {sequence} is another one")));
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod patience;
 mod planted;
 mod reasons;
 mod recheck;
+mod recover;
 mod tail;
 
 pub use append::BATCH_BYTES;
@@ -18,5 +19,6 @@ pub use contract::{
     StreamInfo,
 };
 pub use machine::Machine;
+pub use recover::{Confirmed, Lost, Recovery, last_agreeing, recover};
 #[cfg(feature = "planted-bugs")]
 pub use planted::Bug;
