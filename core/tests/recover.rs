@@ -48,12 +48,20 @@ fn what_was_ours_is_pending_and_what_was_others_is_named() {
     // then the journal is where it was before them,
     assert_eq!(found.registry, state);
     let digest = known(&lab.stream)(kept);
-    let progress = Progress { stream, head: kept, head_digest: digest, assembler, recheck_due: true, ..Progress::default() };
+    let progress = Progress {
+        stream,
+        head: kept,
+        head_digest: digest,
+        assembler,
+        recheck_due: true,
+        ..Progress::default()
+    };
     assert_eq!(found.progress, progress);
     assert!(found.anomalies.is_empty());
     // ours is to be published again, and the other's is named.
     assert_eq!(found.pending, [ours.command_id]);
-    let lost: Vec<_> = found.lost.iter().map(|l| (l.sequence, l.subject.as_str(), l.actor.as_deref())).collect();
+    let lost: Vec<_> =
+        found.lost.iter().map(|l| (l.sequence, l.subject.as_str(), l.actor.as_deref())).collect();
     assert_eq!(lost, [(lab.sequence, "cowboyai.security.keys.user.created", Some("lab"))]);
 }
 
@@ -70,7 +78,11 @@ fn a_command_that_was_cut_in_two_is_published_again_as_a_whole() {
     assert_eq!(found.registry.entities().count(), 0);
     assert!(found.lost.is_empty());
     // Garbage at the end of the stream was nobody's.
-    let _ = lab.read("cowboyai.security.keys.a.b", cim_keys_core::headers::Headers::received(Vec::new()), vec![b'x']);
+    let _ = lab.read(
+        "cowboyai.security.keys.a.b",
+        cim_keys_core::headers::Headers::received(Vec::new()),
+        vec![b'x'],
+    );
     let found = recover(id, &before, lab.sequence - 1, lab.stream.clone(), &own).unwrap();
     assert_eq!((found.lost.len(), found.lost[0].event_id), (1, None));
     assert!(found.pending.is_empty());

@@ -81,7 +81,8 @@ impl Machine {
                 let needed = self.progress.head.saturating_add(1) < read.info.first
                     && self.progress.head < read.info.last;
                 if let Some((sequence, _)) = other.filter(|_| needed) {
-                    return self.block(archive_foreign(&alloc::format!("its message at {sequence} is another one")));
+                    return self
+                        .block(archive_foreign(&alloc::format!("its message at {sequence} is another one")));
                 }
                 // One that kept what the stream lost is as good as none, until a person has deleted it.
                 self.has_archive = other.is_none();
@@ -115,11 +116,7 @@ impl Machine {
     }
 
     /// Is it the archive of this stream, and the one that this journal knows?
-    fn recognise_archive(
-        &self,
-        found: &Read,
-        events: &StreamInfo,
-    ) -> Result<(), Reason> {
+    fn recognise_archive(&self, found: &Read, events: &StreamInfo) -> Result<(), Reason> {
         let identity = &found.info.identity;
         if identity.is_older_than(&events.identity) {
             return Err(archive_foreign(&alloc::format!(

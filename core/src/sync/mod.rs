@@ -19,6 +19,6 @@ pub use contract::{
     StreamInfo,
 };
 pub use machine::Machine;
-pub use recover::{Confirmed, Lost, Recovery, last_agreeing, recover};
 #[cfg(feature = "planted-bugs")]
 pub use planted::Bug;
+pub use recover::{Confirmed, Lost, Recovery, last_agreeing, recover};

@@ -42,10 +42,17 @@ pub(super) fn stuck(reason: &Reason) -> CliError {
             (Exit::Conflict, Some("it is never changed silently: set what differs, or let a new one be made"))
         }
         "server-too-old" => (Exit::Conflict, Some(UPGRADE)),
-        "stream-foreign" => {
-            (Exit::Conflict, Some("this registry belongs to another stream: check the server's address"))
-        }
-        "stream-regressed" | "history-missing" | "archive-foreign" => (Exit::Verification, None),
+        "stream-foreign" => (
+            Exit::Conflict,
+            Some(
+                "this registry belongs to another stream: check the server's address; one that was brought back from a backup is taken by `cim-keys sync --join`",
+            ),
+        ),
+        "stream-regressed" => (
+            Exit::Verification,
+            Some("`cim-keys sync --recover` says what was lost, and publishes this host's part of it again"),
+        ),
+        "history-missing" | "archive-foreign" => (Exit::Verification, None),
         "archive-missing" | "archive-settings" => (Exit::Conflict, None),
         _ => (Exit::Unexpected, None),
     };

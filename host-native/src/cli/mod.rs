@@ -29,6 +29,8 @@ pub mod parse;
 mod progress;
 #[cfg(feature = "nats")]
 mod push;
+#[cfg(feature = "nats")]
+mod recover;
 mod resolve;
 mod rights;
 mod show;

@@ -10,6 +10,7 @@ mod commit;
 mod error;
 mod facts;
 mod held;
+mod recover;
 mod report;
 mod rows;
 mod schema;

@@ -6,5 +6,6 @@ mod faults;
 mod foreign;
 mod kills;
 mod offline;
+mod recover;
 mod streams;
 mod twins;
