@@ -190,7 +190,13 @@ impl World {
             }
             Output::Report(status) => {
                 let moved = matches!(&status, Status::Blocked { reason } if reason.code == "journal-moved");
+                let regressed =
+                    matches!(&status, Status::Blocked { reason } if reason.code == "stream-regressed");
                 self.hosts[host].status = status;
+                if regressed {
+                    let delay = self.dice.between(1_000, 40_000);
+                    self.after(delay, Action::Recover { host });
+                }
                 if moved {
                     // The machine's knowledge is void: a new one begins with what the store holds.
                     self.die(host, "the journal moved", 1);
@@ -241,7 +247,7 @@ impl World {
         once || at_random
     }
 
-    fn die(&mut self, host: usize, why: &str, pause: u64) {
+    pub(super) fn die(&mut self, host: usize, why: &str, pause: u64) {
         self.trace.line(self.now, &name(host), format_args!("dies: {why}"));
         self.hosts[host].die();
         self.cut(host, "process gone");
