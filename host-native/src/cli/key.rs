@@ -26,7 +26,7 @@ pub(super) enum Verb {
     /// Make a key. In a registry: known to it, its seed kept, sealed. Without one: a plain tool
     Generate(Box<Generate>),
     /// Make somebody else's key known, by its public half: a signing key of a host that has no others
-    Add(Add),
+    Add(Box<Add>),
     /// End a key
     Revoke(Revoke),
     /// Keep seeds of keys that this registry knows, and that were made elsewhere
