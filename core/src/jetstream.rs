@@ -213,7 +213,8 @@ fn stands(mut answer: Members) -> Result<StreamInfo, Box<DecodeError>> {
         config,
         first,
         last,
-        first_age: if first <= last { seconds_between(&stored, &now) } else { None },
+        // One that is empty says year 1 for the first of its no messages.
+        first_age: if last > 0 && first <= last { seconds_between(&stored, &now) } else { None },
         server: None,
     })
 }
@@ -397,6 +398,22 @@ mod tests {
         {
             assert_eq!(read(odd), Reply::Unknown, "{odd}");
         }
+    }
+
+    #[test]
+    fn the_age_of_the_first_message_is_told_by_the_servers_clock() {
+        let read = |state: &str| {
+            let text = alloc::format!(
+                r#"{{"config":{{"name":"KEYS_EVENTS"}},"created":"2026-01-01T00:00:00Z","ts":"2026-03-02T00:00:01.5Z","state":{{{state}}}}}"#
+            );
+            stream_info(text.as_bytes()).unwrap().first_age
+        };
+        let stored = r#""first_ts":"2026-03-01T00:00:00.123456789Z""#;
+        assert_eq!(read(&alloc::format!(r#""first_seq":3,"last_seq":7,{stored}"#)), Some(86_401));
+        assert_eq!(read(&alloc::format!(r#""first_seq":8,"last_seq":7,{stored}"#)), None);
+        assert_eq!(read(r#""first_seq":0,"last_seq":0,"first_ts":"0001-01-01T00:00:00Z""#), None);
+        assert_eq!(read(r#""first_seq":1,"last_seq":1"#), None);
+        assert_eq!(read(r#""first_seq":1,"last_seq":1,"first_ts":"2026-04-01T00:00:00Z""#), None);
     }
 
     #[test]

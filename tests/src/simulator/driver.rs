@@ -193,7 +193,7 @@ impl World {
                 let regressed =
                     matches!(&status, Status::Blocked { reason } if reason.code == "stream-regressed");
                 self.hosts[host].status = status;
-                if regressed {
+                if regressed && self.attended {
                     let delay = self.dice.between(1_000, 40_000);
                     self.after(delay, Action::Recover { host });
                 }

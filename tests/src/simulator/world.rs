@@ -105,6 +105,8 @@ pub(super) struct World {
     commands: u64,
     /// Messages that a next leader stored, and nobody heard of.
     pub(super) late: u64,
+    /// Whether somebody looks after hosts that raise the alarm.
+    pub(super) attended: bool,
     /// How often a journal was recovered.
     pub(super) recovered: u64,
 }
@@ -112,6 +114,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(scenario: Scenario, keep_trace: bool) -> Result<Self, Broken> {
         let mut world = Self::idle(scenario, keep_trace)?;
+        world.attended = true;
         world.plan();
         Ok(world)
     }
@@ -148,6 +151,7 @@ impl World {
             crashable: 0,
             commands: 0,
             late: 0,
+            attended: false,
             recovered: 0,
             scenario,
         })
