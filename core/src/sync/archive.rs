@@ -125,7 +125,7 @@ impl Machine {
                 events.identity.created
             )));
         }
-        if let Some(known) = self.archive.0.as_ref().filter(|known| *known != identity) {
+        if let Some(known) = self.progress.archive.as_ref().filter(|known| *known != identity) {
             return Err(archive_foreign(&alloc::format!(
                 "this journal knows the one made {}, and the server has one made {}",
                 known.created,

@@ -58,7 +58,12 @@ impl Machine {
         }
         (self.first, self.last, self.first_age) = (info.first, info.last, info.first_age);
         let read = Read { info, messages };
-        if self.known { self.take_recognised(read, moment) } else { self.meet(read) }
+        if self.known {
+            return self.take_recognised(read, moment);
+        }
+        // Whatever was met before and not taken over says nothing of this one.
+        self.archive = (self.progress.archive.clone(), self.progress.archive_missing);
+        self.meet(read)
     }
 
     /// Goes on with what was read, on a stream and archive that are ours.
