@@ -194,12 +194,15 @@ export interface Progress {
     head_digest: Digest | null;
     assembler: unknown;
     recheck_due: boolean;
+    archive: StreamIdentity | null;
+    archive_missing: boolean;
 }
 export interface StreamInfo {
     identity: StreamIdentity;
     config: unknown;
     first: number;
     last: number;
+    first_age: number | null;
     server: [number, number, number] | null;
 }
 export type State = "pending" | "held" | "confirmed" | "settled" | "dropped";
@@ -274,7 +277,7 @@ export type Status =
 
 /** What a host must do; see `sync::Output` of the core. */
 export type Output =
-| { read_from: { after: number; limit: number } }
+| { read_from: { stream: string; after: number; limit: number } }
 | { load_facts: { scopes: Lookup[] } }
 | { load: { after: number; limit: number } }
 | { gather: { after: number; messages: number } }
@@ -290,6 +293,10 @@ export interface Endpoints {
     stream_info: string;
     direct_get: string;
     message_get: string;
+    archive: string;
+    archive_info: string;
+    archive_direct_get: string;
+    archive_message_get: string;
     log: string;
     inbox: string;
 }

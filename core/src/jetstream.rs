@@ -8,7 +8,7 @@ use crate::json::Json;
 use crate::jwt::{DecodeError, Members};
 use crate::order;
 use crate::roles;
-use crate::stream::{KEYS_EVENTS, StreamConfig};
+use crate::stream::{KEYS_ARCHIVE, KEYS_EVENTS, StreamConfig};
 use crate::subjects::{Namespace, Subject};
 use crate::sync::{Failure, Reply, StreamInfo};
 use alloc::borrow::ToOwned;
@@ -33,6 +33,14 @@ pub struct Endpoints {
     pub direct_get: String,
     /// One message from the leader; see [`message_get`] and [`message`].
     pub message_get: String,
+    /// Name of the archive.
+    pub archive: String,
+    /// The same three for it.
+    pub archive_info: String,
+    /// See [`direct_get`](Self::direct_get).
+    pub archive_direct_get: String,
+    /// See [`message_get`](Self::message_get).
+    pub archive_message_get: String,
     /// Stored messages as they come, to be listened to.
     pub log: String,
     /// Prefix of the user's own inboxes.
@@ -47,6 +55,10 @@ impl Endpoints {
             stream_info: format!("{api_prefix}.STREAM.INFO.{KEYS_EVENTS}"),
             direct_get: format!("{api_prefix}.DIRECT.GET.{KEYS_EVENTS}"),
             message_get: format!("{api_prefix}.STREAM.MSG.GET.{KEYS_EVENTS}"),
+            archive: KEYS_ARCHIVE.to_owned(),
+            archive_info: format!("{api_prefix}.STREAM.INFO.{KEYS_ARCHIVE}"),
+            archive_direct_get: format!("{api_prefix}.DIRECT.GET.{KEYS_ARCHIVE}"),
+            archive_message_get: format!("{api_prefix}.STREAM.MSG.GET.{KEYS_ARCHIVE}"),
             log: registry.namespace.log(),
             inbox: roles::inbox(user),
         }
@@ -206,13 +218,23 @@ pub fn stream_info(answer: &[u8]) -> Result<StreamInfo, AnswerError> {
 fn stands(mut answer: Members) -> Result<StreamInfo, Box<DecodeError>> {
     let config = settings(needed(answer.within("config")?)?)?;
     let mut state = needed(answer.within("state")?)?;
+    let (first, last) = (needed(state.take("first_seq")?)?, needed(state.take("last_seq")?)?);
+    let (stored, now): (String, String) = (state.take("first_ts")?, answer.take("ts")?);
     Ok(StreamInfo {
         identity: StreamIdentity { name: config.name.clone(), created: needed(answer.take("created")?)? },
         config,
-        first: needed(state.take("first_seq")?)?,
-        last: needed(state.take("last_seq")?)?,
+        first,
+        last,
+        // One that is empty says year 1 for the first of its no messages.
+        first_age: if last > 0 && first <= last { seconds_between(&stored, &now) } else { None },
         server: None,
     })
+}
+
+/// Seconds from one RFC 3339 text to another; none where one cannot be read, or the second is before the first.
+fn seconds_between(from: &str, to: &str) -> Option<u64> {
+    let seconds = |text: &str| chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp());
+    u64::try_from(seconds(to)?.checked_sub(seconds(from)?)?).ok()
 }
 
 /// A message of a batch, from its headers and payload. None where what the server says of it is missing or stands twice:
@@ -388,6 +410,22 @@ mod tests {
         {
             assert_eq!(read(odd), Reply::Unknown, "{odd}");
         }
+    }
+
+    #[test]
+    fn the_age_of_the_first_message_is_told_by_the_servers_clock() {
+        let read = |state: &str| {
+            let text = alloc::format!(
+                r#"{{"config":{{"name":"KEYS_EVENTS"}},"created":"2026-01-01T00:00:00Z","ts":"2026-03-02T00:00:01.5Z","state":{{{state}}}}}"#
+            );
+            stream_info(text.as_bytes()).unwrap().first_age
+        };
+        let stored = r#""first_ts":"2026-03-01T00:00:00.123456789Z""#;
+        assert_eq!(read(&alloc::format!(r#""first_seq":3,"last_seq":7,{stored}"#)), Some(86_401));
+        assert_eq!(read(&alloc::format!(r#""first_seq":8,"last_seq":7,{stored}"#)), None);
+        assert_eq!(read(r#""first_seq":0,"last_seq":0,"first_ts":"0001-01-01T00:00:00Z""#), None);
+        assert_eq!(read(r#""first_seq":1,"last_seq":1"#), None);
+        assert_eq!(read(r#""first_seq":1,"last_seq":1,"first_ts":"2026-04-01T00:00:00Z""#), None);
     }
 
     #[test]

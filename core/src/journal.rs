@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::envelope::Envelope;
 use crate::nkey::PublicKey;
 use crate::rules::Reason;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,21 @@ pub struct StreamIdentity {
     pub name: String,
     /// Creation time as the server writes it.
     pub created: String,
+}
+
+impl StreamIdentity {
+    /// Whether it was made before another one.
+    #[must_use]
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        moment(&self.created) < moment(&other.created)
+    }
+}
+
+/// Sorts RFC 3339 texts in UTC whose decimals may be cut: `…05Z` is before `…05.5Z`.
+fn moment(text: &str) -> (&str, String) {
+    let text = text.trim_end_matches('Z');
+    let (seconds, decimals) = text.split_once('.').unwrap_or((text, ""));
+    (seconds, format!("{decimals:0<9}"))
 }
 
 /// How far a journal has come on its stream.
@@ -34,6 +50,12 @@ pub struct Progress {
     pub assembler: Assembler,
     /// Whether pending commands must be checked again, and the overlay folded anew: something foreign was admitted.
     pub recheck_due: bool,
+    /// The stream's archive, as it was met first; none before.
+    #[serde(default)]
+    pub archive: Option<StreamIdentity>,
+    /// Whether the server had no archive when it was asked last: what the stream forgets is lost then.
+    #[serde(default)]
+    pub archive_missing: bool,
 }
 
 /// A command that is not on the stream yet.
@@ -120,4 +142,25 @@ pub struct Hold {
     pub command_id: Uuid,
     /// Why.
     pub reason: Reason,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_with_cut_decimals_are_in_order() {
+        let made = |created: &str| StreamIdentity { name: "A".into(), created: created.into() };
+        let times = [
+            "2026-11-23T18:00:05Z",
+            "2026-11-23T18:00:05.09Z",
+            "2026-11-23T18:00:05.1Z",
+            "2026-11-23T18:00:06Z",
+        ];
+        for (place, older) in times.iter().enumerate() {
+            for (other, newer) in times.iter().enumerate() {
+                assert_eq!(made(older).is_older_than(&made(newer)), place < other, "{older} {newer}");
+            }
+        }
+    }
 }

@@ -188,8 +188,8 @@ fn shared(namespace: &Namespace) -> Vec<(String, String, ShareKind, ResponseType
     for stream in [KEYS_EVENTS, KEYS_ARCHIVE] {
         api(&format!("STREAM.INFO.{stream}"), ResponseType::Singleton);
         api(&format!("DIRECT.GET.{stream}"), ResponseType::Stream);
+        api(&format!("STREAM.MSG.GET.{stream}"), ResponseType::Singleton);
     }
-    api(&format!("STREAM.MSG.GET.{KEYS_EVENTS}"), ResponseType::Singleton);
     let events = namespace.event_pattern();
     rows.push((events.clone(), events, ShareKind::Service, ResponseType::Singleton));
     rows.push((namespace.log(), namespace.log(), ShareKind::Stream, ResponseType::default()));

@@ -7,9 +7,9 @@ use cim_keys_core::context::Context;
 use cim_keys_core::journal::{Hold, Own, Pending, Progress, Ready, State, StreamIdentity};
 use cim_keys_core::registry::{Facts, Lookup};
 use cim_keys_core::rules::Reason;
-use cim_keys_core::stream::keys_events_stream_config;
+use cim_keys_core::stream::{KEYS_ARCHIVE, keys_archive_stream_config, keys_events_stream_config};
 use cim_keys_core::sync::{
-    Input, Machine, Moment, Output, Persist, Persisted, Read, Reply, Send, Status, StreamInfo,
+    Failure, Input, Machine, Moment, Output, Persist, Persisted, Read, Reply, Send, Status, StreamInfo,
 };
 use lab::*;
 
@@ -23,6 +23,8 @@ struct Desk {
     persisted: Vec<Persist>,
     stale: bool,
     machine: Machine,
+    /// The archive, where there is one: as its leader says it stands.
+    archive: Option<StreamInfo>,
 }
 
 impl Desk {
@@ -37,7 +39,16 @@ impl Desk {
             ..Progress::default()
         };
         let machine = Machine::new(lab.registry.id().clone(), progress);
-        Self { lab, app, pending: vec![], held: vec![], persisted: vec![], stale: false, machine }
+        Self {
+            lab,
+            app,
+            pending: vec![],
+            held: vec![],
+            persisted: vec![],
+            stale: false,
+            machine,
+            archive: None,
+        }
     }
 
     /// Writes a command into the journal.
@@ -71,6 +82,16 @@ impl Desk {
 
     fn answer(&mut self, output: &Output) -> Option<Input> {
         Some(match output {
+            Output::ReadFrom { stream, after, limit } if stream == KEYS_ARCHIVE => match self.archive.clone()
+            {
+                Some(info) => {
+                    let there = (after + 1).max(info.first)..=info.last.min(after + u64::from(*limit));
+                    let messages =
+                        self.lab.stream.iter().filter(|m| there.contains(&m.sequence)).cloned().collect();
+                    Input::Read(Read { info, messages })
+                }
+                None => Input::ReadFailed(Failure::StreamMissing),
+            },
             Output::LoadFacts { scopes } => {
                 let facts = self.lab.registry.facts(scopes, false);
                 let asked = |p: &&Pending| scopes.contains(&Lookup::Command(p.context.command_id));
@@ -116,8 +137,38 @@ impl Desk {
             config: keys_events_stream_config(&self.lab.registry.id().namespace),
             first: 1,
             last,
+            first_age: None,
             server: Some((2, 15, 1)),
         }
+    }
+
+    /// The same of its archive.
+    fn archive(&self, first: u64, last: u64) -> StreamInfo {
+        StreamInfo {
+            identity: StreamIdentity { name: KEYS_ARCHIVE.into(), created: "then".into() },
+            config: keys_archive_stream_config(&self.lab.registry.id().namespace),
+            first,
+            ..self.info(last)
+        }
+    }
+
+    /// Begins anew with an empty journal.
+    fn fresh(&mut self) {
+        self.machine = Machine::new(self.lab.registry.id().clone(), Progress::default());
+        let id = self.lab.registry.id().clone();
+        self.lab.registry = cim_keys_core::registry::Registry::new(id);
+    }
+
+    /// Answers reads of the stream, which has forgotten what comes before `first`, until it does not ask any more.
+    fn read_all(&mut self, first: u64) -> Vec<Output> {
+        let mut outputs = self.hand_in(Input::Tick);
+        while let Some(after) = asked(&outputs) {
+            let info = StreamInfo { first, ..self.info(self.lab.sequence) };
+            let from = first.max(after + 1);
+            let messages = self.lab.stream.iter().filter(|m| m.sequence >= from).cloned().collect();
+            outputs = self.hand_in(Input::Read(Read { info, messages }));
+        }
+        outputs
     }
 
     /// Ticks until something is sent.
@@ -212,7 +263,8 @@ fn a_follower_that_is_behind_is_waited_for() {
 fn a_journal_that_somebody_else_moved_is_read_again_and_not_asked_for_ever() {
     // Given a pass over the journal that is due, when the journal's head is another's by then,
     let mut desk = Desk::new();
-    let progress = Progress { recheck_due: true, ..desk.machine.progress().clone() };
+    let known = desk.machine.progress().clone();
+    let progress = Progress { recheck_due: true, archive_missing: true, ..known };
     desk.machine = Machine::new(desk.lab.registry.id().clone(), progress);
     desk.user("alice");
     desk.stale = true;
@@ -363,4 +415,123 @@ fn a_void_of_ours_is_recorded_with_its_acknowledgement() {
     let recorded: Vec<_> = desk.persisted.iter().flat_map(|persist| &persist.recorded).collect();
     let kept: Vec<_> = recorded.iter().map(|r| (r.command_id == id, r.first, r.voided.len())).collect();
     assert_eq!(kept, [(false, sequence, 0), (true, sequence, 1)]);
+}
+
+fn blocked(outputs: &[Output]) -> &str {
+    match &reasons(outputs)[..] {
+        [(true, reason)] => &reason.code,
+        _ => panic!("not blocked: {outputs:?}"),
+    }
+}
+
+#[test]
+fn what_the_stream_has_forgotten_is_read_from_the_archive() {
+    let mut desk = Desk::new();
+    let (entities, last) = (desk.lab.registry.entities().count(), desk.lab.sequence);
+    for archive_last in [last, last + 3, 7] {
+        // Given a new journal, and a stream that has forgotten its first five messages,
+        desk.fresh();
+        desk.archive = Some(desk.archive(1, archive_last));
+        // when it catches up, then it knows everything.
+        let outputs = desk.read_all(6);
+        assert!(outputs.iter().any(|o| *o == Output::Report(Status::Idle)), "{outputs:?}");
+        assert_eq!(desk.machine.progress().head, last);
+        assert_eq!(desk.lab.registry.entities().count(), entities);
+        assert_eq!(desk.machine.progress().archive, desk.archive.clone().map(|info| info.identity));
+        assert!(!desk.machine.progress().archive_missing);
+    }
+}
+
+#[test]
+fn half_a_history_is_refused() {
+    let code = |change: fn(&mut Desk)| {
+        let mut desk = Desk::new();
+        desk.fresh();
+        desk.archive = Some(desk.archive(1, desk.lab.sequence));
+        change(&mut desk);
+        let outputs = desk.read_all(6);
+        let code = blocked(&outputs).to_owned();
+        assert_eq!((desk.machine.progress().head, &desk.machine.progress().stream), (0, &None), "{code}");
+        assert!(desk.persisted.is_empty(), "nothing was taken over");
+        code
+    };
+    assert_eq!(code(|desk| desk.archive = None), "history-missing");
+    assert_eq!(code(|desk| desk.archive = Some(desk.archive(3, desk.lab.sequence))), "history-missing");
+    // An archive made before the stream is that of another one, and so is one with another message.
+    let older = |desk: &mut Desk| desk.archive.as_mut().unwrap().identity.created = "tha".into();
+    assert_eq!(code(older), "archive-foreign");
+    assert_eq!(code(|desk| desk.archive.as_mut().unwrap().config.max_age = 1), "archive-settings");
+}
+
+#[test]
+fn an_archive_that_is_behind_is_waited_for() {
+    let mut desk = Desk::new();
+    desk.fresh();
+    desk.archive = Some(desk.archive(1, 3));
+    let outputs = desk.read_all(6);
+    assert!(
+        matches!(&reasons(&outputs)[..], [(false, reason)] if reason.code == "read-behind"),
+        "{outputs:?}"
+    );
+    assert_eq!(desk.machine.progress().head, 3);
+    desk.archive = Some(desk.archive(1, 5));
+    let outputs = desk.read_all(6);
+    assert!(outputs.iter().any(|o| *o == Output::Report(Status::Idle)), "{outputs:?}");
+    assert_eq!(desk.machine.progress().head, desk.lab.sequence);
+}
+
+#[test]
+fn an_archive_made_anew_or_with_another_message_is_not_ours() {
+    let mut desk = Desk::new();
+    let head = desk.lab.sequence;
+    desk.archive = Some(desk.archive(1, head));
+    let outputs = desk.read_all(1);
+    assert!(outputs.iter().any(|o| *o == Output::Report(Status::Idle)), "{outputs:?}");
+    // The one that the journal knows is another one: whatever is asked behind the next connection,
+    desk.archive.as_mut().unwrap().identity.created = "thereafter".into();
+    assert!(!desk.hand_in(Input::Disconnected).is_empty());
+    assert_eq!(blocked(&desk.read_all(1)), "archive-foreign");
+    // and one with another message at `head` is as good as none: it must not be read, and nothing is missing yet.
+    for (missing, code) in [(0, None), (1, Some("archive-foreign"))] {
+        let mut desk = Desk::new();
+        desk.archive = Some(desk.archive(1, head + missing));
+        let outputs = desk.hand_in(Input::Tick);
+        let Input::Read(read) = desk.read(&outputs) else { panic!("a read") };
+        desk.lab.stream.last_mut().unwrap().payload.push(b' ');
+        let (first, last) = if missing > 0 { (head + 2, head + 2) } else { (1, head) };
+        let messages = if missing > 0 { Vec::new() } else { read.messages };
+        let info = StreamInfo { first, last, ..read.info };
+        let outputs = desk.hand_in(Input::Read(Read { info, messages }));
+        match code {
+            Some(code) => assert_eq!(blocked(&outputs), code),
+            None => {
+                assert!(outputs.iter().any(|o| *o == Output::Report(Status::Idle)), "{outputs:?}");
+                assert!(desk.machine.progress().archive_missing);
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_appended_where_the_stream_forgets_and_no_archive_keeps() {
+    const DAY: u64 = 86_400;
+    let appends = |age: u64, first: u64, archive: bool| {
+        let mut desk = Desk::new();
+        desk.user("alice");
+        desk.archive = archive.then(|| desk.archive(first, desk.lab.sequence));
+        let outputs = desk.hand_in(Input::Tick);
+        let Input::Read(read) = desk.read(&outputs) else { panic!("a read") };
+        let info = StreamInfo { first_age: Some(age), first, ..read.info };
+        let outputs = desk.hand_in(Input::Read(Read { info, ..read }));
+        assert_eq!(desk.machine.progress().archive_missing, !archive);
+        if send(&outputs).is_some() {
+            return true;
+        }
+        assert_eq!(blocked(&outputs), "archive-missing");
+        false
+    };
+    assert!(appends(60 * DAY - 1, 1, false));
+    assert!(!appends(60 * DAY, 1, false));
+    assert!(!appends(0, 2, false), "some of it is forgotten already");
+    assert!(appends(89 * DAY, 2, true));
 }

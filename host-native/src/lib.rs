@@ -33,6 +33,8 @@ pub mod page;
 pub mod pump;
 #[cfg(feature = "nats")]
 pub mod push;
+#[cfg(feature = "nats")]
+pub mod recover;
 
 // What people type.
 pub mod cli;

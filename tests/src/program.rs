@@ -104,11 +104,26 @@ impl Person {
     /// # Panics
     /// When there is no terminal, or it cannot be started.
     pub fn start_on_terminal(&self, words: &[&str]) -> (Running, File) {
+        self.start_at(words, false)
+    }
+
+    /// The same with stdin there too: what is written to the terminal is what a person types.
+    ///
+    /// # Panics
+    /// When there is no terminal, or it cannot be started.
+    pub fn start_in_terminal(&self, words: &[&str]) -> (Running, File) {
+        self.start_at(words, true)
+    }
+
+    fn start_at(&self, words: &[&str], types: bool) -> (Running, File) {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("a terminal to be used");
         let name = ptsname(&ours, Vec::new()).expect("its name").into_string().expect("text");
         let theirs = File::options().read(true).write(true).open(name).expect("its other side");
         let mut command = self.command(words);
+        if types {
+            command.stdin(theirs.try_clone().expect("the same terminal"));
+        }
         let child = command.stdout(Stdio::piped()).stderr(theirs).spawn();
         (Running(Some(child.expect("the program starts"))), File::from(ours))
     }

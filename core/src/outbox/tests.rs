@@ -59,7 +59,7 @@ fn info(last: u64) -> StreamInfo {
     let mut config = keys_events_stream_config(&Namespace::default());
     config.name = STREAM.into();
     let identity = StreamIdentity { name: STREAM.into(), created: "then".into() };
-    StreamInfo { identity, config, first: 1, last, server: None }
+    StreamInfo { identity, config, first: 1, first_age: None, last, server: None }
 }
 
 /// What the stream holds where this event was stored.

@@ -3,7 +3,7 @@
 use super::contract::{Moment, Outgoing, Output, Overlay, Persist, Reply, Send, Status};
 use super::machine::{Batch, Machine, Pass, State};
 use super::patience::{self, Next};
-use super::reasons::{incomplete, named, too_old};
+use super::reasons::{archive_due, incomplete, named, too_old};
 use super::recheck::{Verdict, Work, genuine, voiding};
 use crate::admission::{Anomaly, Assembler, Group};
 use crate::digest::Digest;
@@ -176,6 +176,9 @@ impl Machine {
         }
         if self.server.is_some_and(|found| found < SERVER_FLOOR) {
             return self.block(too_old(self.server));
+        }
+        if self.archive_is_due() {
+            return self.block(archive_due());
         }
         if self.gives_way(moment) {
             return self.rest_after_bulk(moment);

@@ -2,14 +2,14 @@
 
 use super::contract::{Moment, Output, Persist, Persisted, Read, Status, StreamInfo};
 use super::machine::{Caught, Machine, State};
-use super::reasons::{behind, foreign_registry, gap, incomplete, named};
+use super::reasons::{behind, foreign_registry, incomplete, named, out_of_order};
 use crate::admission::{Complete, Group, StoredMessage};
 use crate::context::RegistryId;
 use crate::journal::{Hold, Own, Progress, State as OwnState};
 use crate::order;
 use crate::registry::{Entity, EntityId, Facts, Lookup, Recorded};
 use crate::rules::Reason;
-use crate::stream::SERVER_FLOOR;
+use crate::stream::{KEYS_EVENTS, SERVER_FLOOR};
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -30,9 +30,16 @@ impl Machine {
             self.following = true;
             outputs.push(Output::Follow { on: true });
         }
+        if self.known
+            && self.progress.head.saturating_add(1) < self.first
+            && let Some(events) = self.progress.stream.clone()
+        {
+            outputs.extend(self.read_archive(events));
+            return outputs;
+        }
         // The message at `head` is read again after each connection: is it still the one we know?
         let after = if self.known { self.progress.head } else { self.progress.head.saturating_sub(1) };
-        outputs.push(Output::ReadFrom { after, limit: READ_LIMIT });
+        outputs.push(Output::ReadFrom { stream: KEYS_EVENTS.to_string(), after, limit: READ_LIMIT });
         outputs
     }
 
@@ -49,9 +56,28 @@ impl Machine {
         if info.last < self.claimed {
             self.tail.clear();
         }
+        (self.first, self.last, self.first_age) = (info.first, info.last, info.first_age);
+        let read = Read { info, messages };
+        if self.known {
+            return self.take_recognised(read, moment);
+        }
+        // Whatever was met before and not taken over says nothing of this one.
+        self.archive = (self.progress.archive.clone(), self.progress.archive_missing);
+        self.meet(read)
+    }
+
+    /// Goes on with what was read, on a stream and archive that are ours.
+    pub(super) fn take_recognised(&mut self, read: Read, moment: &Moment) -> Vec<Output> {
+        let Read { info, messages } = read;
+        let head = self.progress.head;
         self.known = true;
         self.looked_at = Some(moment.millis);
         self.breaker.success(moment);
+        let due = head.saturating_add(1);
+        if info.first > due && head < info.last {
+            // What the stream has no more, the archive has.
+            return self.read_archive(info.identity);
+        }
         let read_to = messages.last().map_or(head, |message| message.sequence);
         let more = read_to < info.last;
         if messages.is_empty() && more && self.trusts_mirrors() {
@@ -59,19 +85,14 @@ impl Machine {
             return self.walk();
         }
         if messages.is_empty() && more {
-            // What the leader has and nobody hands out yet is late; only what it has no more is lost.
-            let due = head.saturating_add(1);
-            return if info.first <= due {
-                self.wait(behind(due), moment)
-            } else {
-                self.block(gap(head, info.first))
-            };
+            // What the leader has and nobody hands out yet is late.
+            return self.wait(behind(due), moment);
         }
         self.failures = 0;
-        if messages.is_empty() && self.progress.stream.is_some() {
+        let progress = self.progress_on(info.identity);
+        if messages.is_empty() && progress == self.progress {
             return self.catch_up();
         }
-        let progress = Progress { stream: Some(info.identity), ..self.progress.clone() };
         self.take_messages(progress, messages, more)
     }
 
@@ -85,7 +106,7 @@ impl Machine {
         let mut groups = Vec::new();
         for message in &messages {
             if Some(message.sequence) != progress.head.checked_add(1) && !self.takes_gaps() {
-                return self.block(gap(progress.head, message.sequence));
+                return self.block(out_of_order(progress.head, message.sequence));
             }
             progress.head = message.sequence;
             progress.head_digest = Some(message.digest());
@@ -147,9 +168,9 @@ impl Machine {
                 Some(_) => {
                     messages.remove(0);
                 }
-                // Forgotten by age while nothing newer came: then its follower must be there.
+                // Handed out without it, although the stream has it.
                 None if info.first <= head && !messages.is_empty() => {
-                    return Err(gap(head.saturating_sub(1), info.first));
+                    return Err(out_of_order(head.saturating_sub(1), info.first));
                 }
                 None => {}
             }

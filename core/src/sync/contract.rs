@@ -78,8 +78,10 @@ pub enum Input {
 #[serde(rename_all = "snake_case")]
 #[must_use]
 pub enum Output {
-    /// Ask the stream's leader how it stands, and read what is stored behind `after`, in order and without a gap.
+    /// Ask this stream's leader how it stands, and read what it has stored behind `after`, in order and without a gap.
     ReadFrom {
+        /// Name of the stream: `KEYS_EVENTS`, or `KEYS_ARCHIVE` for what that one has forgotten.
+        stream: String,
         /// Sequence.
         after: u64,
         /// At most so many messages.
@@ -151,6 +153,10 @@ pub struct StreamInfo {
     pub first: u64,
     /// Last sequence.
     pub last: u64,
+    /// How long ago the first message was stored, in seconds by the server's clock; none where there is none, or it is not
+    /// told.
+    #[serde(default)]
+    pub first_age: Option<u64>,
     /// The server's version; none where it is not known.
     pub server: Option<(u32, u32, u32)>,
 }

@@ -1,5 +1,6 @@
 //! The machine itself. See [`Machine`] for its contract.
 
+use super::archive::Asked;
 use super::breaker::Breaker;
 use super::catchup::READ_LIMIT;
 use super::contract::{Input, Moment, Output, Persist, Persisted, Reply, Status};
@@ -12,7 +13,7 @@ use super::tail::Tail;
 use crate::admission::{Group, StoredMessage};
 use crate::context::RegistryId;
 use crate::digest::Digest;
-use crate::journal::{Hold, Progress, Ready};
+use crate::journal::{Hold, Progress, Ready, StreamIdentity};
 use crate::registry::{Entity, Facts};
 use crate::rules::Reason;
 use crate::stream::{StreamConfig, keys_events_stream_config};
@@ -58,6 +59,14 @@ pub struct Machine {
     /// When the leader was asked last, in milliseconds; none where it is to be asked before anything else.
     pub(super) looked_at: Option<u64>,
     pub(super) server: Option<(u32, u32, u32)>,
+    /// How the stream stood when it was asked last: its first and last sequence, and how old the first is, in seconds.
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) first_age: Option<u64>,
+    /// The archive as it was met first, and whether it was missing when it was asked for last.
+    pub(super) archive: (Option<StreamIdentity>, bool),
+    /// Whether it was there on this connection.
+    pub(super) has_archive: bool,
     /// Whether the host listens to the log.
     pub(super) following: bool,
     pub(super) tail: Tail,
@@ -103,6 +112,8 @@ pub(super) enum State {
     /// Waiting for a tick.
     Rest,
     Reading,
+    /// Asking something beside the plain reads.
+    Asking(Box<Asked>),
     Admitting(Box<Caught>),
     PersistingRead {
         progress: Box<Progress>,
@@ -163,10 +174,16 @@ impl Machine {
     #[must_use]
     pub fn new(registry: RegistryId, progress: Progress) -> Self {
         let expected = keys_events_stream_config(&registry.namespace);
+        let archive = (progress.archive.clone(), progress.archive_missing);
         Self {
             registry,
             expected,
             progress,
+            first: 0,
+            last: 0,
+            first_age: None,
+            archive,
+            has_archive: false,
             state: State::Rest,
             idle: false,
             known: false,
@@ -252,6 +269,8 @@ impl Machine {
             (State::Reading, Input::ReadFailed(failure)) => {
                 self.follow(patience::after_failure(&failure), moment, None)
             }
+            (State::Asking(asked), Input::Read(read)) => self.take_asked(*asked, read, moment),
+            (State::Asking(asked), Input::ReadFailed(failure)) => self.not_asked(*asked, &failure, moment),
             (State::Admitting(caught), Input::Facts { facts, own }) => {
                 self.admit(*caught, facts, &own, Some(moment.millis))
             }
@@ -338,7 +357,7 @@ impl Machine {
         self.known = false;
         self.cut_off();
         match self.state {
-            State::Reading | State::Flying => self.wait(unreachable_reason(), moment),
+            State::Reading | State::Asking(_) | State::Flying => self.wait(unreachable_reason(), moment),
             State::Rest if self.idle => self.wait(unreachable_reason(), moment),
             _ => Vec::new(),
         }

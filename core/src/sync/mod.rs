@@ -1,6 +1,7 @@
 //! Brings journal and stream together, exactly once: compare-and-append.
 
 mod append;
+mod archive;
 pub(crate) mod breaker;
 mod catchup;
 mod contract;
@@ -9,6 +10,7 @@ pub(crate) mod patience;
 mod planted;
 mod reasons;
 mod recheck;
+mod recover;
 mod tail;
 
 pub use append::BATCH_BYTES;
@@ -19,3 +21,4 @@ pub use contract::{
 pub use machine::Machine;
 #[cfg(feature = "planted-bugs")]
 pub use planted::Bug;
+pub use recover::{Confirmed, Lost, Recovery, last_agreeing, recover};

@@ -26,11 +26,32 @@ pub(super) fn unreachable_reason() -> Reason {
     named("unreachable", "the connection was lost".to_string())
 }
 
-pub(super) fn gap(head: u64, found: u64) -> Reason {
+pub(super) fn gap(head: u64, found: u64, archive: &str) -> Reason {
     let text = format!(
-        "the stream has forgotten what came after {head} (next is {found}): read it from KEYS_ARCHIVE"
+        "the stream has forgotten what came after {head} (next is {found}), and {archive}: without the whole history nothing is read; bring the archive back from the server's backup"
     );
     named("history-missing", text)
+}
+
+/// What was handed out does not follow `head`: a server that cannot count.
+pub(super) fn out_of_order(head: u64, found: u64) -> Reason {
+    named("history-missing", format!("the server handed out {found} where the message after {head} was due"))
+}
+
+pub(super) fn archive_foreign(why: &str) -> Reason {
+    let text = format!(
+        "KEYS_ARCHIVE is not the archive of this stream: {why}; if it belongs to it after all, `cim-keys sync --join` takes it, else delete it (nats stream rm KEYS_ARCHIVE, as the steward's account) and let a new one be made"
+    );
+    named("archive-foreign", text)
+}
+
+pub(super) fn archive_settings(differences: &str) -> Reason {
+    named("archive-settings", format!("KEYS_ARCHIVE: {differences}"))
+}
+
+pub(super) fn archive_due() -> Reason {
+    let text = "the stream will soon forget its oldest events (or has forgotten some), and there is no KEYS_ARCHIVE that keeps them: nothing is appended until there is one (cim-keys sync on the machine that keeps the steward's key makes it)";
+    named("archive-missing", text.to_string())
 }
 
 pub(super) fn behind(due: u64) -> Reason {

@@ -51,8 +51,22 @@ impl Connection {
         self.server.is_some() || self.context.is_some()
     }
 
+    /// The same with this server, where one is given.
+    pub(super) fn at(&self, server: Option<&String>) -> Self {
+        Self { server: server.cloned().or_else(|| self.server.clone()), ..self.clone() }
+    }
+
     /// Where it leads; none where nothing names a server.
     pub(super) fn target_if_any(&self, globals: &Globals, host: &Host) -> Result<Option<Target>, CliError> {
+        let mut target = self.unsuited(globals)?;
+        if let Some(target) = &mut target {
+            target.suit(|key| role::account_name(host, key));
+        }
+        Ok(target)
+    }
+
+    /// The same as far as it is known without a registry.
+    pub(super) fn unsuited(&self, globals: &Globals) -> Result<Option<Target>, CliError> {
         let flags = Layer {
             server: self.server.clone(),
             creds: self.creds.clone(),
@@ -74,21 +88,19 @@ impl Connection {
             context = own.is_file().then(|| own.display().to_string());
         }
         let config = base("XDG_CONFIG_HOME", ".config");
-        let mut target = Target::resolve(flags, context.as_deref(), &given, config.as_deref())?;
-        if let Some(target) = &mut target {
-            target.suit(|key| role::account_name(host, key));
-        }
-        Ok(target)
+        Ok(Target::resolve(flags, context.as_deref(), &given, config.as_deref())?)
     }
 
     /// Where it leads.
     pub(super) fn target(&self, globals: &Globals, host: &Host) -> Result<Target, CliError> {
-        self.target_if_any(globals, host)?.ok_or_else(|| {
-            CliError::usage("no server is named")
-                .hint("give --server URL, set NATS_URL, or name a natscli context with --context")
-                .hint("everything but sync and push works without a server")
-        })
+        self.target_if_any(globals, host)?.ok_or_else(unnamed)
     }
+}
+
+pub(super) fn unnamed() -> CliError {
+    CliError::usage("no server is named")
+        .hint("give --server URL, set NATS_URL, or name a natscli context with --context")
+        .hint("everything but sync, push and clone works without a server")
 }
 
 /// Runs something that waits, on a runtime of its own.

@@ -5,6 +5,7 @@ use crate::dev::UpError;
 use crate::dev::server::ServerError;
 use crate::nats::context::ContextError;
 use crate::nats::link::{LinkError, Trouble};
+use crate::nats::origin::ReachError;
 use crate::nats::streams::StreamsError;
 use crate::nats::target::TargetError;
 use crate::page::PageError;
@@ -41,10 +42,18 @@ pub(super) fn stuck(reason: &Reason) -> CliError {
             (Exit::Conflict, Some("it is never changed silently: set what differs, or let a new one be made"))
         }
         "server-too-old" => (Exit::Conflict, Some(UPGRADE)),
-        "stream-foreign" => {
-            (Exit::Conflict, Some("this registry belongs to another stream: check the server's address"))
-        }
-        "stream-regressed" | "history-missing" => (Exit::Verification, None),
+        "stream-foreign" => (
+            Exit::Conflict,
+            Some(
+                "this registry belongs to another stream: check the server's address; one that was brought back from a backup is taken by `cim-keys sync --join`",
+            ),
+        ),
+        "stream-regressed" => (
+            Exit::Verification,
+            Some("`cim-keys sync --recover` says what was lost, and publishes this host's part of it again"),
+        ),
+        "history-missing" | "archive-foreign" => (Exit::Verification, None),
+        "archive-missing" | "archive-settings" => (Exit::Conflict, None),
         _ => (Exit::Unexpected, None),
     };
     told(exit, &reason.code, reason.text.clone(), hint)
@@ -58,6 +67,15 @@ impl From<PumpError> for CliError {
             PumpError::Key(error) => return error.clone().into(),
         };
         told(exit, error.code(), error.to_string(), hint)
+    }
+}
+
+impl From<ReachError> for CliError {
+    fn from(error: ReachError) -> Self {
+        match error {
+            ReachError::Link(error) => error.into(),
+            ReachError::Streams(error) => error.into(),
+        }
     }
 }
 

@@ -25,6 +25,8 @@ use std::path::PathBuf;
 pub(super) enum Verb {
     /// Make a key. In a registry: known to it, its seed kept, sealed. Without one: a plain tool
     Generate(Box<Generate>),
+    /// Make somebody else's key known, by its public half: a signing key of a host that has no others
+    Add(Box<Add>),
     /// End a key
     Revoke(Revoke),
     /// Keep seeds of keys that this registry knows, and that were made elsewhere
@@ -59,6 +61,31 @@ pub(super) struct Generate {
     /// Make a key that no registry knows, although there is one
     #[arg(long, conflicts_with_all = ["owner", "label"])]
     plain: bool,
+    /// Keep it here, sealed, and tell nobody: whoever may adds its public half (`key add`)
+    #[arg(long, conflicts_with_all = ["owner", "label", "plain", "out", "show_seed"])]
+    own: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Flags of `key add`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Add {
+    /// The public key
+    #[arg(value_name = "KEY")]
+    key: PublicKey,
+    /// Make it a signing key of `operator`, or of this account
+    #[arg(long, value_name = "OWNER")]
+    owner: Option<String>,
+    /// With --owner ACCOUNT: users that it signs have this role, with the permissions given beside
+    #[arg(long, value_name = "ROLE", requires = "owner")]
+    role: Option<String>,
+    #[command(flatten)]
+    rights: RightsArgs,
+    /// What a person calls it
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -110,6 +137,7 @@ impl Drop for Made {
 pub(super) fn run(verb: &Verb, globals: &Globals) -> Result<(), CliError> {
     match verb {
         Verb::Generate(args) => generate(args, globals),
+        Verb::Add(args) => add(args, globals),
         Verb::Revoke(args) => revoke(args, globals),
         Verb::Import(args) => super::key_import::run(args, globals),
         Verb::List(args) => list(args, globals),
@@ -124,9 +152,12 @@ fn generate(args: &Generate, globals: &Globals) -> Result<(), CliError> {
     if let Some(out) = &args.out {
         files::check_new(out).map_err(KeyError::from)?;
     }
+    if args.own {
+        return own(args, globals);
+    }
     let store = if args.plain { None } else { globals.store_if_any()? };
     match store {
-        Some(store) => known(args, store, globals),
+        Some(store) => known(args, None, store, globals),
         None if args.owner.is_some() || args.label.is_some() => {
             // Says which registry is missing.
             globals.store()?;
@@ -153,7 +184,49 @@ fn plain(args: &Generate, globals: &Globals) -> Result<(), CliError> {
     deliver(args, globals, &key, None, None)
 }
 
-fn known(args: &Generate, store: Store, globals: &Globals) -> Result<(), CliError> {
+/// A key of this host's own, which nobody knows of yet.
+fn own(args: &Generate, globals: &Globals) -> Result<(), CliError> {
+    let kind = args.kind.ok_or_else(|| {
+        CliError::usage("which kind of key?").hint("account, for a signing key of an account; or operator")
+    })?;
+    let host = globals.host_over(globals.store()?, Vault::or_create(&globals.identity_path()?))?;
+    if args.dry_run {
+        globals.output().say(&format!("dry run: a key of kind {kind} would be made and kept"));
+        return Ok(());
+    }
+    let key = host.make_own(kind)?;
+    let made = Made { public_key: key, kind, seed_file: None, seed: None, key: None, done: None };
+    globals.output().data(&made, |made| made.public_key.to_string())?;
+    globals.output().say("kept here, sealed; it signs once a registry's token lists it:");
+    globals.output().say(&format!(
+        "on the host that may: cim-keys key add {key} --owner {}",
+        if kind == Kind::Operator { "operator" } else { "ACCOUNT" }
+    ));
+    globals.output().say(&format!("then, on both: cim-keys{} sync", globals.again()));
+    Ok(())
+}
+
+fn add(args: &Add, globals: &Globals) -> Result<(), CliError> {
+    if args.role.is_none() && !args.rights.is_empty() {
+        return Err(CliError::usage("permissions belong to a role")
+            .hint("give --owner ACCOUNT --role NAME beside them"));
+    }
+    let generate = Generate {
+        kind: Some(args.key.kind()),
+        owner: args.owner.clone(),
+        role: args.role.clone(),
+        rights: args.rights.clone(),
+        label: args.label.clone(),
+        out: None,
+        show_seed: false,
+        plain: false,
+        own: false,
+        dry_run: args.dry_run,
+    };
+    known(&generate, Some(args.key), globals.store()?, globals)
+}
+
+fn known(args: &Generate, given: Option<PublicKey>, store: Store, globals: &Globals) -> Result<(), CliError> {
     let host = globals.host_over(store, Vault::new(&globals.identity_path()?))?;
     let owner = args.owner.as_deref().map(|owner| resolve::owner(host.store(), owner)).transpose()?;
     let kind = match (args.kind, owner) {
@@ -177,13 +250,17 @@ fn known(args: &Generate, store: Store, globals: &Globals) -> Result<(), CliErro
         None => None,
     };
     let command = Command::GenerateKey { kind, owner, label: args.label.clone(), role };
-    let outcome = host.run(&Request { dry_run: args.dry_run, ..Request::new(command) })?;
+    let keys = given.map(|key| vec![key]);
+    let outcome = host.run(&Request { dry_run: args.dry_run, keys, ..Request::new(command) })?;
     let public = outcome.keys.first().copied().ok_or_else(|| CliError::unexpected(&"no key"))?;
     let done = Done::new(&outcome, &host)?;
     if args.dry_run {
         let made =
             Made { public_key: public, kind, seed_file: None, seed: None, key: None, done: Some(done) };
-        globals.output().data(&made, |_| format!("a key of kind {kind} would be made"))?;
+        globals.output().data(&made, |_| match given {
+            Some(key) => format!("{key} would be added"),
+            None => format!("a key of kind {kind} would be made"),
+        })?;
         made.done.iter().for_each(|done| tell(done, globals));
         return Ok(());
     }

@@ -6,6 +6,8 @@ mod access;
 mod account;
 mod anomalies;
 mod bundle;
+#[cfg(feature = "nats")]
+mod clone;
 mod config;
 #[cfg(feature = "nats")]
 mod connection;
@@ -27,6 +29,8 @@ pub mod parse;
 mod progress;
 #[cfg(feature = "nats")]
 mod push;
+#[cfg(feature = "nats")]
+mod recover;
 mod resolve;
 mod rights;
 mod show;
@@ -99,6 +103,9 @@ enum Verb {
     /// Publish what is pending, read what others published
     #[cfg(feature = "nats")]
     Sync(sync::Args),
+    /// Take part in a registry that exists: read its whole stream into a new store, without any seeds
+    #[cfg(feature = "nats")]
+    Clone(clone::Args),
     /// Bring account tokens to every server, and read them back
     #[cfg(feature = "nats")]
     Push(push::Args),
@@ -126,6 +133,8 @@ impl Verb {
             Self::Config(verb) => config::run(verb, globals),
             #[cfg(feature = "nats")]
             Self::Sync(args) => sync::run(args, globals),
+            #[cfg(feature = "nats")]
+            Self::Clone(args) => clone::run(args, globals),
             #[cfg(feature = "nats")]
             Self::Push(args) => push::run(args, globals),
             #[cfg(feature = "nats")]

@@ -6,6 +6,7 @@ use super::exit_nats::stuck;
 use super::globals::Globals;
 use super::output::printable;
 use super::progress::Bar;
+use super::recover;
 use crate::error::KeyError;
 use crate::host::Host;
 use crate::nats::link::{Link, LinkError};
@@ -33,6 +34,16 @@ pub(super) struct Args {
     /// Seconds of the stream's duplicate window, where the stream has another one on purpose
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) duplicate_window: Option<u64>,
+    /// Where the stream went back: publish again what it has lost of this host's, and name what it has lost of others'
+    #[arg(long, conflicts_with_all = ["watch", "join"])]
+    recover: bool,
+    /// With --recover: do it, instead of saying what would be done
+    #[arg(long, requires = "recover")]
+    yes: bool,
+    /// Take the server's stream for this registry's, although it was made at another time (brought back from a backup,
+    /// say): only where founding, operator and the last message read are the same. Its archive is met again, too
+    #[arg(long, conflicts_with = "watch")]
+    join: bool,
     /// Stay, and publish and read whatever comes, until Ctrl-C
     #[arg(long, conflicts_with = "timeout")]
     watch: bool,
@@ -81,6 +92,12 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         return block_on(super::watch::run(&host, args, target, globals))?;
     }
     let _lock = Lock::take(host.store().path())?;
+    if args.recover {
+        block_on(recover::run(&host, &target, args.yes, globals))??;
+    }
+    if args.join {
+        block_on(recover::join(&host, &target, globals))??;
+    }
     let (synced, end) =
         block_on(once(&host, target, Duration::from_secs(args.timeout), args.duplicate_window, globals))??;
     for warning in &synced.warnings {

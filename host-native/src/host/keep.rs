@@ -2,7 +2,7 @@
 
 use super::Host;
 use crate::error::KeyError;
-use cim_keys_core::nkey::{KeyPair, PublicKey};
+use cim_keys_core::nkey::{KeyPair, Kind, PublicKey};
 
 impl Host {
     /// Keeps the seeds of keys that this registry knows, sealed, all of them or none. Gives those that were not kept here
@@ -31,5 +31,18 @@ impl Host {
             self.store.keep(&sealed)?;
         }
         Ok(new.into_iter().map(|(key, _)| key).collect())
+    }
+
+    /// Makes a key and keeps its seed, sealed. No event tells of it: it is for a registry in which somebody else adds its
+    /// public half.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn make_own(&self, kind: Kind) -> Result<PublicKey, KeyError> {
+        self.store.registry_id()?;
+        let pair = KeyPair::from_entropy(kind, self.ambient.entropy()?);
+        let sealed = self.vault.seal(&pair, &self.store.escrow()?)?;
+        self.store.keep(&[sealed])?;
+        Ok(pair.public_key())
     }
 }

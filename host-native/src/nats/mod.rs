@@ -10,6 +10,7 @@ pub mod find;
 #[cfg(feature = "nats")]
 pub mod link;
 #[cfg(feature = "nats")]
+pub mod origin;
 pub mod read;
 #[cfg(feature = "nats")]
 pub mod resolver;

@@ -6,6 +6,7 @@ use async_nats::Message;
 use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::jetstream;
 use cim_keys_core::sync::{Failure, Read};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long one batch may take.
@@ -19,7 +20,8 @@ const CAREFUL: u64 = 64;
 /// the next messages are read one by one through the API, which wraps them in JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reader {
-    careful: bool,
+    /// Streams whose last batch broke off.
+    careful: BTreeSet<String>,
 }
 
 impl Reader {
@@ -40,14 +42,18 @@ impl Reader {
         let mut messages = Vec::new();
         let mut next = after.saturating_add(1).max(info.first);
         // What the stream has forgotten is for the machine to judge: it sees where the list begins.
-        let until = if self.careful { last.min(next.saturating_add(CAREFUL - 1)) } else { last };
+        // One message alone costs the same either way, and its header block never breaks the connection so.
+        let careful = limit == 1 || self.careful.contains(stream);
+        let until = if careful { last.min(next.saturating_add(CAREFUL - 1)) } else { last };
         while next <= until {
             let before = next;
-            if !self.careful {
+            if !careful {
                 match batch(link, stream, next, until - next + 1).await {
                     Ok(found) => take(&mut messages, &mut next, found),
                     Err(trouble) => {
-                        self.careful = matches!(trouble, Trouble::Closed | Trouble::Timeout);
+                        if matches!(trouble, Trouble::Closed | Trouble::Timeout) {
+                            self.careful.insert(stream.to_owned());
+                        }
                         return if messages.is_empty() {
                             Err(trouble.into())
                         } else {
@@ -64,7 +70,7 @@ impl Reader {
                 }
             }
         }
-        self.careful = false;
+        self.careful.remove(stream);
         Ok(Read { info, messages })
     }
 }

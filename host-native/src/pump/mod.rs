@@ -265,7 +265,7 @@ impl<'a> Pump<'a> {
     fn perform(&mut self, output: Output) -> Result<Option<Input>, PumpError> {
         let store = self.host.store();
         Ok(match output {
-            Output::ReadFrom { after, limit } => self.read(after, limit),
+            Output::ReadFrom { stream, after, limit } => self.read(stream, after, limit),
             Output::LoadFacts { scopes } => {
                 let (facts, own) = store.sync_facts(&scopes)?;
                 Some(Input::Facts { facts, own })
@@ -325,7 +325,7 @@ impl<'a> Pump<'a> {
         })
     }
 
-    fn read(&mut self, after: u64, limit: u32) -> Option<Input> {
+    fn read(&mut self, stream: String, after: u64, limit: u32) -> Option<Input> {
         if self.work.link.is_some() && self.work.is_cut() {
             // The machine must know: behind a new connection it looks at the message at `head` again.
             self.work.drop_link();
@@ -337,7 +337,7 @@ impl<'a> Pump<'a> {
             self.target = target;
         }
         let now = self.host.ambient().now().seconds();
-        self.work.read(&self.target, now, after, limit);
+        self.work.read(&self.target, now, stream, after, limit);
         None
     }
 

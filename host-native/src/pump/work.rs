@@ -5,7 +5,6 @@ use crate::nats::append;
 use crate::nats::link::{Link, LinkError, Listening};
 use crate::nats::read::Reader;
 use crate::nats::target::Target;
-use cim_keys_core::stream::KEYS_EVENTS;
 use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::{Failure, Input, Reply, Send};
 use futures::future::BoxFuture;
@@ -106,7 +105,7 @@ impl Work {
     }
 
     /// Reads, on a new connection where there is none.
-    pub(super) fn read(&mut self, target: &Target, now: i64, after: u64, limit: u32) {
+    pub(super) fn read(&mut self, target: &Target, now: i64, stream: String, after: u64, limit: u32) {
         let (link, target) = (self.link.clone(), target.clone());
         let mut reader = std::mem::take(&mut self.reader);
         // The log is listened to from before the first look on: nothing falls between.
@@ -123,7 +122,7 @@ impl Work {
                         listening = link.listen(namespace).await.ok();
                     }
                     crash::reach(Step::ReadBegun);
-                    let read = reader.read_from(link, KEYS_EVENTS, after, limit).await;
+                    let read = reader.read_from(link, &stream, after, limit).await;
                     crash::reach(Step::ReadCame);
                     read
                 }

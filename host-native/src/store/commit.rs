@@ -114,6 +114,14 @@ impl Store {
         })
     }
 
+    /// Makes an empty store that of a registry which exists elsewhere: all of it is still to be read. False where it has one.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn adopt(&self, registry: &RegistryId) -> Result<bool, StoreError> {
+        self.write(|transaction| begin(transaction, registry))
+    }
+
     /// Writes a decided command at the end of the journal, with its events, entities and secrets.
     ///
     /// # Errors

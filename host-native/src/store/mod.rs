@@ -10,6 +10,7 @@ mod commit;
 pub(crate) mod error;
 mod facts;
 mod held;
+mod recover;
 mod report;
 mod rows;
 pub(crate) mod schema;

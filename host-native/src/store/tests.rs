@@ -15,10 +15,10 @@ use cim_keys_core::journal::{State, StreamIdentity};
 use cim_keys_core::jwt::AccountLimits;
 use cim_keys_core::nkey::{KeyPair, Kind, PublicKey};
 use cim_keys_core::registry::{EntityId, Lookup};
-use cim_keys_core::stream::keys_events_stream_config;
+use cim_keys_core::stream::{KEYS_EVENTS, keys_events_stream_config};
 use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::{
-    Input, Machine, Output, Overlay, Persist, Persisted, Read, Reply, Status, StreamInfo,
+    Failure, Input, Machine, Output, Overlay, Persist, Persisted, Read, Reply, Status, StreamInfo,
 };
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
@@ -63,6 +63,7 @@ impl Stream {
                 config: keys_events_stream_config(&Namespace::default()),
                 first: 1,
                 last: self.messages.len() as u64,
+                first_age: None,
                 server: Some((2, 15, 1)),
             },
             messages: behind.take(limit as usize).cloned().collect(),
@@ -84,7 +85,13 @@ fn sync(host: &Host, stream: &mut Stream) {
         };
         for output in machine.handle(input, host.ambient().moment().unwrap()) {
             match output {
-                Output::ReadFrom { after, limit } => inputs.push_back(Input::Read(stream.read(after, limit))),
+                Output::ReadFrom { stream: name, after, limit } => {
+                    inputs.push_back(if name == KEYS_EVENTS {
+                        Input::Read(stream.read(after, limit))
+                    } else {
+                        Input::ReadFailed(Failure::StreamMissing)
+                    });
+                }
                 Output::LoadFacts { scopes } => {
                     let (facts, own) = store.sync_facts(&scopes).unwrap();
                     inputs.push_back(Input::Facts { facts, own });

@@ -1,16 +1,18 @@
 //! The machine that brings journal and stream together: each input by its own export, on one machine.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::context::RegistryId;
+use cim_keys_core::digest::Digest;
 use cim_keys_core::jetstream::{self, Endpoints};
-use cim_keys_core::journal::{Own, Pending, Progress, Ready};
+use cim_keys_core::journal::{Own, Pending, Progress, Ready, StreamIdentity};
 use cim_keys_core::registry::Facts;
 use cim_keys_core::stream::StreamConfig;
 use cim_keys_core::subjects::Namespace;
 use cim_keys_core::subjects::Subject;
-use cim_keys_core::sync::{Failure, Input, Machine, Moment, Output, Persisted, Read, Reply};
+use cim_keys_core::sync::{self, Confirmed, Failure, Input, Machine, Moment, Output, Persisted, Read, Reply};
 use uuid::Uuid;
 
 use crate::{Failed, exports};
@@ -55,6 +57,17 @@ exports! {
     sync_reply(now: Now, reply: Reply) { handle(Input::Reply(reply), now)? }
     sync_tail(now: Now, message: StoredMessage) { handle(Input::Tail(message), now)? }
     sync_disconnected(now: Now) { handle(Input::Disconnected, now)? }
+
+    sync_last_agreeing(found: Vec<StoredMessage>, known: BTreeMap<u64, Digest>) {
+        sync::last_agreeing(&found, |sequence| known.get(&sequence).copied())
+    }
+    sync_recover(registry: RegistryId, before: Progress, kept: u64, messages: Vec<StoredMessage>, own: Vec<(Uuid, u64)>) {
+        let own: Vec<Confirmed> =
+            own.into_iter().map(|(command_id, last)| Confirmed { command_id, last }).collect();
+        let found = sync::recover(registry, &before, kept, messages, &own)?;
+        (found.progress, found.anomalies, found.pending, found.lost)
+    }
+    stream_is_older(one: StreamIdentity, other: StreamIdentity) { one.is_older_than(&other) }
 
     jetstream_endpoints(registry: RegistryId, api_prefix: String, user: String) {
         Endpoints::new(&registry, &api_prefix, &user)

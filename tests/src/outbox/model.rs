@@ -103,7 +103,7 @@ impl Stream {
         let identity = StreamIdentity { name: STREAM.to_owned(), created: "then".to_owned() };
         let mut config = keys_events_stream_config(&Namespace::default());
         config.name = STREAM.to_owned();
-        StreamInfo { identity, config, first: 1, last: self.log.len() as u64, server: None }
+        StreamInfo { identity, config, first: 1, first_age: None, last: self.log.len() as u64, server: None }
     }
 }
 

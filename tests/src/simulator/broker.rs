@@ -24,7 +24,9 @@ use batches::Batch;
 use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::headers::{Headers, NATS_MSG_ID};
 use cim_keys_core::journal::StreamIdentity;
-use cim_keys_core::stream::{StreamConfig, keys_events_stream_config};
+use cim_keys_core::stream::{
+    KEYS_ARCHIVE, StreamConfig, keys_archive_stream_config, keys_events_stream_config,
+};
 use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::{Outgoing, Reply, StreamInfo};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -93,6 +95,7 @@ struct Proposal {
 #[derive(Clone, Debug)]
 pub(crate) struct Broker {
     config: StreamConfig,
+    namespace: Namespace,
     created: String,
     exists: bool,
     rules: Rules,
@@ -106,6 +109,8 @@ pub(crate) struct Broker {
     proposed: u64,
     lost: Vec<Stored>,
     torn: BTreeSet<u64>,
+    /// The first sequence that was not forgotten.
+    first: u64,
 }
 
 impl Broker {
@@ -113,6 +118,7 @@ impl Broker {
     pub(crate) fn new(namespace: &Namespace, window: u64, exists: bool) -> Self {
         Self {
             config: keys_events_stream_config(namespace),
+            namespace: namespace.clone(),
             created: String::from("2026-01-01T00:00:00.000000001Z"),
             exists,
             rules: Rules::NEWEST,
@@ -125,6 +131,7 @@ impl Broker {
             proposed: 0,
             lost: Vec::new(),
             torn: BTreeSet::new(),
+            first: 1,
         }
     }
 
@@ -193,14 +200,32 @@ impl Broker {
         StreamInfo {
             identity: StreamIdentity { name: self.config.name.clone(), created: self.created.clone() },
             config: self.config.clone(),
-            first: 1,
+            first: self.first,
             last: self.last(),
+            first_age: None,
             server: Some(self.rules.release),
         }
     }
 
     /// Messages behind a sequence.
     pub(crate) fn read(&self, after: u64, limit: u32) -> Vec<StoredMessage> {
+        self.archived(after.max(self.first - 1), limit)
+    }
+
+    /// Everything up to here was stored too long ago.
+    pub(crate) fn forget(&mut self, up_to: u64) {
+        self.first = self.first.max(up_to.min(self.last()) + 1);
+    }
+
+    /// What `STREAM.INFO` says of the mirror. It holds what the stream holds or held, and no power takes more from it.
+    pub(crate) fn archive_info(&self) -> StreamInfo {
+        let identity = StreamIdentity { name: KEYS_ARCHIVE.into(), created: self.created.clone() };
+        let config = keys_archive_stream_config(&self.namespace);
+        StreamInfo { identity, config, first: 1, ..self.info() }
+    }
+
+    /// The mirror's messages behind a sequence.
+    pub(crate) fn archived(&self, after: u64, limit: u32) -> Vec<StoredMessage> {
         let skip = usize::try_from(after).unwrap_or(usize::MAX);
         self.log.iter().skip(skip).take(limit as usize).map(|stored| stored.message.clone()).collect()
     }

@@ -4,6 +4,7 @@ use super::host::Await;
 use super::invariants::{self, Broken};
 use super::scenario::Fault;
 use super::world::{Action, Ask, World, short};
+use cim_keys_core::stream::KEYS_ARCHIVE;
 use cim_keys_core::sync::{Input, Output, Persist, Persisted, Read, Reply, Status};
 
 /// More publishes in a row without a confirmation are no patience.
@@ -92,7 +93,7 @@ impl World {
             return Err(Broken::new("contract", text));
         }
         match output {
-            Output::ReadFrom { after, limit } => {
+            Output::ReadFrom { stream, after, limit } => {
                 self.hosts[host].waits = Await::Read(ticket);
                 if self.hosts[host].link.broken {
                     // The machine must know: behind a new connection it looks at the message at `head` again.
@@ -102,7 +103,16 @@ impl World {
                 self.time_out(host, ticket);
                 self.after(
                     0,
-                    Action::Ask(Ask { host, life, ticket, connection: None, after, limit, info: None }),
+                    Action::Ask(Ask {
+                        host,
+                        life,
+                        ticket,
+                        connection: None,
+                        archive: stream == KEYS_ARCHIVE,
+                        after,
+                        limit,
+                        info: None,
+                    }),
                 );
             }
             Output::Send(send) => {
@@ -180,7 +190,13 @@ impl World {
             }
             Output::Report(status) => {
                 let moved = matches!(&status, Status::Blocked { reason } if reason.code == "journal-moved");
+                let regressed =
+                    matches!(&status, Status::Blocked { reason } if reason.code == "stream-regressed");
                 self.hosts[host].status = status;
+                if regressed && self.attended {
+                    let delay = self.dice.between(1_000, 40_000);
+                    self.after(delay, Action::Recover { host });
+                }
                 if moved {
                     // The machine's knowledge is void: a new one begins with what the store holds.
                     self.die(host, "the journal moved", 1);
@@ -231,7 +247,7 @@ impl World {
         once || at_random
     }
 
-    fn die(&mut self, host: usize, why: &str, pause: u64) {
+    pub(super) fn die(&mut self, host: usize, why: &str, pause: u64) {
         self.trace.line(self.now, &name(host), format_args!("dies: {why}"));
         self.hosts[host].die();
         self.cut(host, "process gone");

@@ -162,6 +162,14 @@ impl World {
                 self.depose();
                 return Ok(());
             }
+            Fault::Forget => {
+                // Long after it was written through.
+                let oldest = self.broker.synced(self.now, self.scenario.sync);
+                let up_to = self.dice.below(oldest + 1);
+                self.broker.forget(up_to);
+                self.trace.line(self.now, "trouble", format_args!("the stream forgets up to {up_to}"));
+                return Ok(());
+            }
             Fault::Divided => self.divide(until),
             Fault::TailLost => return self.power_goes(until),
             Fault::Crash

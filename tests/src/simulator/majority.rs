@@ -105,6 +105,28 @@ impl World {
         progress.head > 0 && there != progress.head_digest
     }
 
+    /// A person recovers the journal of a host that raised the alarm, once the server is there.
+    pub(super) fn recover(&mut self, host: usize) -> Result<(), Broken> {
+        if self.hosts[host].machine.is_none() || !self.is_alarmed(host) || !self.has_regressed(host) {
+            return Ok(());
+        }
+        if self.trouble.is_down(self.now) {
+            self.after(1_000, Action::Recover { host });
+            return Ok(());
+        }
+        let stream = self.broker.archived(0, u32::MAX);
+        let found = self.hosts[host].store.recover(&stream);
+        let (kept, pending) = found.ok_or_else(|| Broken::new("recovery", format!("host {host} cannot")))?;
+        self.recovered += 1;
+        self.hosts[host].status = Status::Working;
+        let text = format_args!(
+            "is recovered: the stream agrees up to {kept}, {pending} commands are pending again"
+        );
+        self.trace.line(self.now, &format!("host {host}"), text);
+        self.die(host, "it was recovered", 1);
+        Ok(())
+    }
+
     /// Whether a host says so. It stays so until somebody recovers the journal.
     pub(super) fn is_alarmed(&self, host: usize) -> bool {
         matches!(&self.hosts[host].status, Status::Blocked { reason } if reason.code == "stream-regressed")

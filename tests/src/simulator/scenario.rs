@@ -57,6 +57,8 @@ pub enum Fault {
     ThirdHost,
     /// The hosts are not equally far from the server.
     Unequal,
+    /// The stream forgets its oldest messages: its archive has them.
+    Forget,
     /// The power goes, and with it what was acknowledged and no disk had.
     TailLost,
     /// Who answers a read may be a copy that is behind, and ends before the stream does.
@@ -65,7 +67,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, with their names.
-    pub const ALL: [(Self, &'static str); 27] = [
+    pub const ALL: [(Self, &'static str); 28] = [
         (Self::Crash, "crash"),
         (Self::CrashOnce, "crash-once"),
         (Self::AckLost, "ack-lost"),
@@ -91,6 +93,7 @@ impl Fault {
         (Self::Divided, "divided"),
         (Self::ThirdHost, "third-host"),
         (Self::Unequal, "unequal"),
+        (Self::Forget, "forget"),
         (Self::TailLost, "tail-lost"),
         (Self::MirrorBehind, "mirror-behind"),
     ];

@@ -1,6 +1,6 @@
 //! A host's journal and registry in memory, with the obligations of a real store: whole transactions or none.
 
-use cim_keys_core::admission::Anomaly;
+use cim_keys_core::admission::{Anomaly, StoredMessage};
 use cim_keys_core::command::Command;
 use cim_keys_core::context::{Context, RegistryId};
 use cim_keys_core::digest::Digest;
@@ -10,7 +10,7 @@ use cim_keys_core::event::{Event, Fact};
 use cim_keys_core::journal::{Own, Pending, Progress, Ready, State};
 use cim_keys_core::registry::{Entity, EntityId, Facts, Lookup, Registry};
 use cim_keys_core::rules::{self, Reason};
-use cim_keys_core::sync::{Input, Overlay, Persist, Persisted};
+use cim_keys_core::sync::{Confirmed, Input, Overlay, Persist, Persisted, last_agreeing, recover};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -43,6 +43,8 @@ pub(crate) struct Store {
     anomalies: Vec<Anomaly>,
     /// Digest of the message at each sequence, for views of the trail.
     trail: BTreeMap<u64, Digest>,
+    /// The messages themselves.
+    messages: BTreeMap<u64, StoredMessage>,
     revision: u64,
 }
 
@@ -56,6 +58,7 @@ impl Store {
             places: BTreeMap::new(),
             anomalies: Vec::new(),
             trail: BTreeMap::new(),
+            messages: BTreeMap::new(),
             revision: 0,
         }
     }
@@ -216,6 +219,7 @@ impl Store {
             self.registry.record(recorded.clone());
         }
         self.anomalies.extend(persist.anomalies.iter().cloned());
+        self.messages.extend(persist.messages.iter().map(|message| (message.sequence, message.clone())));
         self.trail.extend(persist.messages.iter().map(|message| (message.sequence, message.digest())));
         for (id, first) in &persist.confirmed {
             if let Some(entry) = self.places.get(id).and_then(|place| self.entries.get_mut(place)) {
@@ -227,6 +231,16 @@ impl Store {
                     Digest::of_all([envelope.subject.as_str().as_bytes(), envelope.payload.as_slice()])
                 });
                 self.trail.extend((*first..).zip(own));
+                for (sequence, envelope) in (*first..).zip(&entry.pending.envelopes) {
+                    let subject = envelope.subject.as_str().to_owned();
+                    let (headers, payload) = (envelope.headers.clone(), envelope.payload.clone());
+                    self.messages.entry(sequence).or_insert(StoredMessage {
+                        sequence,
+                        subject,
+                        headers,
+                        payload,
+                    });
+                }
             }
         }
         for hold in &persist.held {
@@ -253,6 +267,45 @@ impl Store {
             }
         }
         Persisted::Ok
+    }
+
+    /// Makes the journal anew from what the stream has kept. Gives how far that is, and how many commands are pending again.
+    pub(crate) fn recover(&mut self, stream: &[StoredMessage]) -> Option<(u64, usize)> {
+        let kept = last_agreeing(stream, |sequence| self.trail.get(&sequence).copied()).unwrap_or(0);
+        let own: Vec<Confirmed> = self
+            .entries
+            .values()
+            .filter(|entry| entry.state == State::Confirmed)
+            .filter_map(|entry| {
+                let last = entry.first? + entry.pending.envelopes.len() as u64 - 1;
+                Some(Confirmed { command_id: entry.pending.context.command_id, last })
+            })
+            .collect();
+        let messages = std::mem::take(&mut self.messages);
+        let id = self.registry.id().clone();
+        let recovery = recover(id, &self.progress, kept, messages.into_values(), &own).ok()?;
+        self.messages = stream
+            .iter()
+            .take_while(|message| message.sequence <= kept)
+            .map(|message| (message.sequence, message.clone()))
+            .collect();
+        self.trail.retain(|sequence, _| *sequence <= kept);
+        self.progress = recovery.progress;
+        self.registry = recovery.registry;
+        self.anomalies = recovery.anomalies;
+        for entry in self.entries.values_mut() {
+            if recovery.pending.contains(&entry.pending.context.command_id) {
+                (entry.state, entry.first) = (State::Pending, None);
+            }
+            // What had brought it into force may be lost.
+            if entry.state == State::Settled && entry.successor.is_none() {
+                let text = String::from("the stream went back: it may not be in force any more");
+                entry.state = State::Held;
+                entry.reason = Some(Reason { code: String::from("stream-recovered"), text });
+            }
+        }
+        self.revision += 1;
+        Some((kept, recovery.pending.len()))
     }
 
     /// The overlay as folding the pending commands over the state at `head` gives it. None where one does not stand.

@@ -52,6 +52,8 @@ pub(super) enum Action {
     Settle { number: u64 },
     /// A second or third host is made.
     Copy,
+    /// A person recovers a host that raised the alarm.
+    Recover { host: usize },
     /// The stream is created.
     Create,
     /// The faults stop.
@@ -66,6 +68,8 @@ pub(super) struct Ask {
     pub(super) ticket: u64,
     /// The connection it went out on; none while the client waits for one.
     pub(super) connection: Option<u64>,
+    /// Whether the archive is asked.
+    pub(super) archive: bool,
     pub(super) after: u64,
     pub(super) limit: u32,
     /// How the stream stands, once that is known.
@@ -101,11 +105,16 @@ pub(super) struct World {
     commands: u64,
     /// Messages that a next leader stored, and nobody heard of.
     pub(super) late: u64,
+    /// Whether somebody looks after hosts that raise the alarm.
+    pub(super) attended: bool,
+    /// How often a journal was recovered.
+    pub(super) recovered: u64,
 }
 
 impl World {
     pub(super) fn new(scenario: Scenario, keep_trace: bool) -> Result<Self, Broken> {
         let mut world = Self::idle(scenario, keep_trace)?;
+        world.attended = true;
         world.plan();
         Ok(world)
     }
@@ -142,6 +151,8 @@ impl World {
             crashable: 0,
             commands: 0,
             late: 0,
+            attended: false,
+            recovered: 0,
             scenario,
         })
     }
@@ -214,7 +225,6 @@ impl World {
         if let Some(broken) = &broken {
             self.trace.line(self.now, "", format_args!("BROKEN {broken}"));
         }
-        let alarms = (0..self.hosts.len()).filter(|host| self.is_alarmed(*host)).count() as u64;
         Outcome {
             scenario: self.scenario,
             digest: self.trace.digest(),
@@ -226,7 +236,7 @@ impl World {
             held: self.hosts.iter().flat_map(|h| h.store.entries()).filter(|e| e.reason.is_some()).count()
                 as u64,
             lost: self.broker.lost().len() as u64,
-            alarms,
+            alarms: self.recovered,
             late: self.late,
             broken,
             trace: self.trace.into_lines(),
@@ -290,6 +300,7 @@ impl World {
                 }
                 Ok(())
             }
+            Action::Recover { host } => self.recover(host),
             Action::Log { host, connection, sequence } => self.hear(host, connection, sequence),
             Action::Arrive { frame } => {
                 self.arrive(frame);
@@ -530,11 +541,16 @@ impl World {
         match ask.info {
             // First how the stream stands, one round trip later its messages: more may be stored by then.
             None => {
-                let info = Some(Box::new(self.broker.info()));
+                let info = if ask.archive { self.broker.archive_info() } else { self.broker.info() };
+                let info = Some(Box::new(info));
                 self.after(delay * 2, Action::Ask(Ask { info, ..ask }));
             }
             Some(info) => {
-                let mut messages = self.broker.read(ask.after, ask.limit);
+                let mut messages = if ask.archive {
+                    self.broker.archived(ask.after, ask.limit)
+                } else {
+                    self.broker.read(ask.after, ask.limit)
+                };
                 if self.scenario.has(Fault::MirrorBehind) && !self.trouble.calm && self.net.chance(300) {
                     let some = self.net.below(messages.len() as u64 + 1);
                     messages.truncate(usize::try_from(some).unwrap_or(0));
@@ -665,24 +681,15 @@ impl World {
                 && !host.store.has_pending()
                 && host.store.progress().head == self.broker.last()
         };
-        // Who raised the alarm waits for a person; until there is a way to recover, that is its end.
-        let waits = |host: usize| self.hosts[host].machine.is_some() && self.is_alarmed(host);
-        let ready = |(number, host)| rests(host) || (self.has_regressed(number) && waits(number));
-        self.flights.is_empty() && self.broker.proposals() == 0 && self.hosts.iter().enumerate().all(ready)
+        self.flights.is_empty() && self.broker.proposals() == 0 && self.hosts.iter().all(rests)
     }
 
     fn judge(&self) -> Result<(), Broken> {
         invariants::stream(&self.broker)?;
-        for (number, host) in self.hosts.iter().enumerate() {
+        for host in &self.hosts {
             invariants::journal(host, &self.broker, &self.auditor)?;
-            let regressed = self.has_regressed(number);
-            // The alarm may come before the overlay is folded anew.
-            if !(regressed && host.store.progress().recheck_due) {
-                invariants::overlay(host)?;
-            }
-            if !regressed {
-                invariants::drained(host, &self.broker, &self.auditor)?;
-            }
+            invariants::overlay(host)?;
+            invariants::drained(host, &self.broker, &self.auditor)?;
         }
         Ok(())
     }

@@ -147,8 +147,9 @@ export class Link {
   }
 
   /** How the leader says that the stream stands, and what is stored behind `after`, in order and without a gap. */
-  async read({ after, limit }: ReadFrom): Promise<{ read: Readable } | { read_failed: Failure }> {
-    const asked = await this.#ask(this.#endpoints.stream_info, "");
+  async read({ stream, after, limit }: ReadFrom): Promise<{ read: Readable } | { read_failed: Failure }> {
+    const from = this.#at(stream);
+    const asked = await this.#ask(from.info, "");
     if ("failure" in asked) return { read_failed: asked.failure };
     const parsed = this.#core.parse_stream_info(asked.answer.data, this.server || null);
     if ("failure" in parsed) return { read_failed: parsed.failure };
@@ -158,7 +159,7 @@ export class Link {
     let next = Math.max(after + 1, info.first);
     while (next <= last) {
       const before = next;
-      const batch = await this.#batch(next, last - next + 1);
+      const batch = await this.#batch(from.direct_get, next, last - next + 1);
       if ("failure" in batch) {
         return messages.length > 0 ? { read: { info, messages } } : { read_failed: batch.failure };
       }
@@ -169,7 +170,7 @@ export class Link {
         next += 1;
       }
       if (next === before) {
-        const single = await this.#single(next);
+        const single = await this.#single(from.message_get, next);
         if ("failure" in single) return { read_failed: single.failure };
         if (single.message === null) break;
         messages.push(single.message);
@@ -177,6 +178,14 @@ export class Link {
       }
     }
     return { read: { info, messages } };
+  }
+
+  /** Where the stream, or its archive, is asked. */
+  #at(stream: string): { info: string; direct_get: string; message_get: string } {
+    const at = this.#endpoints;
+    return stream === at.archive
+      ? { info: at.archive_info, direct_get: at.archive_direct_get, message_get: at.archive_message_get }
+      : { info: at.stream_info, direct_get: at.direct_get, message_get: at.message_get };
   }
 
   /** Publishes one message plainly, several as an atomic batch of which only the last one wants an answer. */
@@ -228,7 +237,7 @@ export class Link {
   }
 
   /** May be answered by a copy that is behind: its end proves nothing. */
-  async #batch(first: number, count: number): Promise<{ messages: (StoredMessage | null)[] } | { failure: Failure }> {
+  async #batch(subject: string, first: number, count: number): Promise<{ messages: (StoredMessage | null)[] } | { failure: Failure }> {
     const inbox = createInbox(this.#endpoints.inbox);
     const messages: (StoredMessage | null)[] = [];
     let isLate = false;
@@ -240,7 +249,7 @@ export class Link {
         subscription.unsubscribe();
       }, BATCH);
       try {
-        this.#connection.publish(this.#endpoints.direct_get, this.#core.direct_get_request(first, count), { reply: inbox });
+        this.#connection.publish(subject, this.#core.direct_get_request(first, count), { reply: inbox });
         for await (const answer of subscription) {
           const found = this.#core.parse_batched(headerBlock(answer), answer.data);
           if (typeof found === "object" && "end" in found) {
@@ -257,12 +266,12 @@ export class Link {
       const isSilent = (isLate || this.isClosed) && messages.length === 0;
       return isSilent ? { failure: this.#failure(undefined, inbox) } : { messages };
     } catch (error) {
-      return messages.length > 0 ? { messages } : { failure: this.#failure(error, this.#endpoints.direct_get) };
+      return messages.length > 0 ? { messages } : { failure: this.#failure(error, subject) };
     }
   }
 
-  async #single(sequence: number): Promise<{ message: StoredMessage | null } | { failure: Failure }> {
-    const asked = await this.#ask(this.#endpoints.message_get, this.#core.message_get_request(sequence));
+  async #single(subject: string, sequence: number): Promise<{ message: StoredMessage | null } | { failure: Failure }> {
+    const asked = await this.#ask(subject, this.#core.message_get_request(sequence));
     return "failure" in asked ? asked : this.#core.parse_message(asked.answer.data);
   }
 

@@ -1,0 +1,181 @@
+//! The archive: what the stream has forgotten is read from it, where it is this stream's. It may be behind, and so its end
+//! never means anything.
+
+use super::catchup::READ_LIMIT;
+use super::contract::{Failure, Moment, Output, Read, StreamInfo};
+use super::machine::{Machine, State};
+use super::patience::{self, Next};
+use super::reasons::{archive_foreign, archive_settings, behind, gap};
+use crate::digest::Digest;
+use crate::journal::{Progress, StreamIdentity};
+use crate::rules::Reason;
+use crate::stream::{KEYS_ARCHIVE, KEYS_EVENTS, keys_archive_stream_config};
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// What is asked beside the plain reads of the stream.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// The stream's own oldest message, to compare with the archive's. With the read that goes on then.
+    Oldest(Read),
+    /// Whether there is an archive, and the message at this sequence, which must be this one.
+    Meet(Read, Option<(u64, Digest)>),
+    /// What follows `head`, and the stream has forgotten.
+    Part(StreamIdentity),
+}
+
+impl Machine {
+    /// Behind a new connection: is there an archive, and is it this stream's?
+    pub(super) fn meet(&mut self, read: Read) -> Vec<Output> {
+        let (head, first) = (self.progress.head, read.info.first);
+        let known = self.progress.head_digest.filter(|_| head > 0).map(|digest| (head, digest));
+        let seen = || read.messages.first().map(|message| (message.sequence, message.digest()));
+        if known.is_none() && seen().is_none() && first > 1 && first <= read.info.last {
+            // It stands further on than one read reaches.
+            return self.ask(Asked::Oldest(read), KEYS_EVENTS, first - 1, 1);
+        }
+        let spot = known.or_else(seen);
+        self.compare(read, spot)
+    }
+
+    fn compare(&mut self, read: Read, spot: Option<(u64, Digest)>) -> Vec<Output> {
+        let (after, limit) = spot.map_or((0, 0), |(sequence, _)| (sequence.saturating_sub(1), 1));
+        self.ask(Asked::Meet(read, spot), KEYS_ARCHIVE, after, limit)
+    }
+
+    /// Reads what the stream has forgotten.
+    pub(super) fn read_archive(&mut self, events: StreamIdentity) -> Vec<Output> {
+        if !self.has_archive {
+            return self.block(gap(self.progress.head, self.first, "there is no KEYS_ARCHIVE"));
+        }
+        self.ask(Asked::Part(events), KEYS_ARCHIVE, self.progress.head, READ_LIMIT)
+    }
+
+    fn ask(&mut self, asked: Asked, stream: &str, after: u64, limit: u32) -> Vec<Output> {
+        self.state = State::Asking(Box::new(asked));
+        alloc::vec![Output::ReadFrom { stream: stream.to_string(), after, limit }]
+    }
+
+    pub(super) fn take_asked(&mut self, asked: Asked, found: Read, moment: &Moment) -> Vec<Output> {
+        match asked {
+            Asked::Oldest(read) => {
+                if found.info.identity != read.info.identity {
+                    return self.wait(behind(read.info.first), moment);
+                }
+                // What was forgotten meanwhile cannot be compared: the next look begins further on.
+                let oldest = found.messages.first().map(|message| (message.sequence, message.digest()));
+                match oldest {
+                    Some(spot) => self.compare(read, Some(spot)),
+                    None => self.wait(behind(found.info.first), moment),
+                }
+            }
+            Asked::Meet(read, spot) => {
+                if let Err(reason) = self.recognise_archive(&found, &read.info) {
+                    return self.block(reason);
+                }
+                let other = spot.filter(|(sequence, digest)| {
+                    let here = found.messages.iter().find(|message| message.sequence == *sequence);
+                    here.is_some_and(|message| message.digest() != *digest)
+                });
+                let needed = self.progress.head.saturating_add(1) < read.info.first
+                    && self.progress.head < read.info.last;
+                if let Some((sequence, _)) = other.filter(|_| needed) {
+                    return self
+                        .block(archive_foreign(&alloc::format!("its message at {sequence} is another one")));
+                }
+                // One that kept what the stream lost is as good as none, until a person has deleted it.
+                self.has_archive = other.is_none();
+                self.archive = (Some(found.info.identity), other.is_some());
+                self.take_recognised(read, moment)
+            }
+            Asked::Part(events) => self.take_part(events, found, moment),
+        }
+    }
+
+    pub(super) fn not_asked(&mut self, asked: Asked, failure: &Failure, moment: &Moment) -> Vec<Output> {
+        let next = patience::after_failure(failure);
+        let missing = *failure == Failure::StreamMissing;
+        match asked {
+            // Going without it is possible, and `status` warns of it.
+            Asked::Meet(read, _)
+                if missing || !matches!(failure, Failure::Unreachable | Failure::Authorization { .. }) =>
+            {
+                self.has_archive = false;
+                self.archive.1 = missing;
+                self.take_recognised(read, moment)
+            }
+            Asked::Part(_) if missing => {
+                self.block(gap(self.progress.head, self.first, "there is no KEYS_ARCHIVE"))
+            }
+            Asked::Part(_) if matches!(next, Next::Hold(_) | Next::Odd(_)) => {
+                self.wait(behind(self.progress.head.saturating_add(1)), moment)
+            }
+            _ => self.follow(next, moment, None),
+        }
+    }
+
+    /// Is it the archive of this stream, and the one that this journal knows?
+    fn recognise_archive(&self, found: &Read, events: &StreamInfo) -> Result<(), Reason> {
+        let identity = &found.info.identity;
+        if identity.is_older_than(&events.identity) {
+            return Err(archive_foreign(&alloc::format!(
+                "it was made {}, before {KEYS_EVENTS} ({})",
+                identity.created,
+                events.identity.created
+            )));
+        }
+        if let Some(known) = self.progress.archive.as_ref().filter(|known| *known != identity) {
+            return Err(archive_foreign(&alloc::format!(
+                "this journal knows the one made {}, and the server has one made {}",
+                known.created,
+                identity.created
+            )));
+        }
+        let wanted = keys_archive_stream_config(&self.registry.namespace);
+        let differences: Vec<String> =
+            wanted.differences(&found.info.config).iter().map(ToString::to_string).collect();
+        if !differences.is_empty() {
+            return Err(archive_settings(&differences.join("; ")));
+        }
+        Ok(())
+    }
+
+    /// A part of what the stream has forgotten.
+    fn take_part(&mut self, events: StreamIdentity, found: Read, moment: &Moment) -> Vec<Output> {
+        let Read { info, mut messages } = found;
+        let due = self.progress.head.saturating_add(1);
+        if self.archive.0.as_ref() != Some(&info.identity) {
+            return self.block(archive_foreign("it was made anew meanwhile"));
+        }
+        if info.first > due && info.first <= info.last {
+            let text = alloc::format!("KEYS_ARCHIVE begins at {}", info.first);
+            return self.block(gap(self.progress.head, self.first, &text));
+        }
+        // The stream says where it ends, never the archive.
+        let last = self.last;
+        messages.retain(|message| message.sequence <= last);
+        if messages.is_empty() {
+            return self.wait(behind(due), moment);
+        }
+        self.failures = 0;
+        let progress = self.progress_on(events);
+        self.take_messages(progress, messages, true)
+    }
+
+    /// How far the journal is, on this stream and with the archive that was met.
+    pub(super) fn progress_on(&self, stream: StreamIdentity) -> Progress {
+        let (archive, archive_missing) = self.archive.clone();
+        Progress { stream: Some(stream), archive, archive_missing, ..self.progress.clone() }
+    }
+
+    /// Whether appending must stop: what every new reader needs is forgotten soon, and there is no archive. A third of the
+    /// stream's age is left for making one: 30 days of 90.
+    pub(super) fn archive_is_due(&self) -> bool {
+        if self.expected.max_age == 0 || !(self.archive.0.is_none() || self.archive.1) {
+            return false;
+        }
+        let age = self.expected.max_age / 1_000_000_000;
+        self.first > 1 || self.first_age.is_some_and(|oldest| oldest >= age - age / 3)
+    }
+}

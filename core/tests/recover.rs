@@ -1,0 +1,89 @@
+//! Given a journal that knows more than its stream, when it is recovered, then nothing is lost and nothing is invented.
+
+mod lab;
+
+use cim_keys_core::admission::StoredMessage;
+use cim_keys_core::journal::{Progress, StreamIdentity};
+use cim_keys_core::sync::{Confirmed, last_agreeing, recover};
+use lab::*;
+
+fn known(messages: &[StoredMessage]) -> impl Fn(u64) -> Option<cim_keys_core::digest::Digest> + '_ {
+    |sequence| messages.iter().find(|m| m.sequence == sequence).map(StoredMessage::digest)
+}
+
+#[test]
+fn the_point_that_agrees_is_the_last_one_that_is_the_same() {
+    let lab = Lab::founded();
+    let mut stream = lab.stream.clone();
+    assert_eq!(last_agreeing(&stream, known(&lab.stream)), Some(lab.sequence));
+    stream.truncate(7);
+    assert_eq!(last_agreeing(&stream, known(&lab.stream)), Some(7));
+    for message in &mut stream[4..] {
+        message.payload.push(b' ');
+    }
+    assert_eq!(last_agreeing(&stream, known(&lab.stream)), Some(4));
+    assert_eq!(last_agreeing(&stream[4..], known(&lab.stream)), None);
+    assert_eq!(last_agreeing(&[], known(&lab.stream)), None);
+}
+
+#[test]
+fn what_was_ours_is_pending_and_what_was_others_is_named() {
+    // Given two own users and one of somebody else, confirmed and read,
+    let mut lab = Lab::founded();
+    let app = lab.account("APP");
+    lab.user(app, "alice").unwrap();
+    let (kept, state, assembler) = (lab.sequence, lab.registry.clone(), lab.assembler.clone());
+    lab.user(app, "bob").unwrap();
+    let ours = Confirmed {
+        command_id: lab.registry.commands().find(|r| r.last == lab.sequence).unwrap().command_id,
+        last: lab.sequence,
+    };
+    lab.user(app, "carol").unwrap();
+    let stream = Some(StreamIdentity { name: "KEYS_EVENTS".into(), created: "then".into() });
+    let archive = Some(StreamIdentity { name: "KEYS_ARCHIVE".into(), created: "then".into() });
+    let before = Progress { stream: stream.clone(), head: lab.sequence, archive, ..Progress::default() };
+    // when the stream has lost the last two,
+    let id = lab.registry.id().clone();
+    let found = recover(id, &before, kept, lab.stream.clone(), &[ours]).unwrap();
+    // then the journal is where it was before them,
+    assert_eq!(found.registry, state);
+    let digest = known(&lab.stream)(kept);
+    let progress = Progress {
+        stream,
+        head: kept,
+        head_digest: digest,
+        assembler,
+        recheck_due: true,
+        ..Progress::default()
+    };
+    assert_eq!(found.progress, progress);
+    assert!(found.anomalies.is_empty());
+    // ours is to be published again, and the other's is named.
+    assert_eq!(found.pending, [ours.command_id]);
+    let lost: Vec<_> =
+        found.lost.iter().map(|l| (l.sequence, l.subject.as_str(), l.actor.as_deref())).collect();
+    assert_eq!(lost, [(lab.sequence, "cowboyai.security.keys.user.created", Some("lab"))]);
+}
+
+#[test]
+fn a_command_that_was_cut_in_two_is_published_again_as_a_whole() {
+    let mut lab = Lab::founded();
+    let before = Progress { head: lab.sequence, ..Progress::default() };
+    let founding = lab.registry.commands().next().unwrap().command_id;
+    let own = [Confirmed { command_id: founding, last: lab.sequence }];
+    let id = lab.registry.id().clone();
+    let found = recover(id.clone(), &before, 4, lab.stream.clone(), &own).unwrap();
+    assert_eq!((found.pending.as_slice(), found.progress.head), (&[founding][..], 4));
+    assert!(!found.progress.assembler.is_empty());
+    assert_eq!(found.registry.entities().count(), 0);
+    assert!(found.lost.is_empty());
+    // Garbage at the end of the stream was nobody's.
+    let _ = lab.read(
+        "cowboyai.security.keys.a.b",
+        cim_keys_core::headers::Headers::received(Vec::new()),
+        vec![b'x'],
+    );
+    let found = recover(id, &before, lab.sequence - 1, lab.stream.clone(), &own).unwrap();
+    assert_eq!((found.lost.len(), found.lost[0].event_id), (1, None));
+    assert!(found.pending.is_empty());
+}
