@@ -355,6 +355,9 @@ impl Machine {
     /// Whatever was asked of the connection is not answered any more; the store's answers still come.
     fn disconnected(&mut self, moment: &Moment) -> Vec<Output> {
         self.known = false;
+        if self.flight.is_some() {
+            self.unsent = self.unsent.saturating_add(1);
+        }
         self.cut_off();
         match self.state {
             State::Reading | State::Asking(_) | State::Flying => self.wait(unreachable_reason(), moment),

@@ -60,8 +60,9 @@ pub fn measure(count: usize) -> Pair {
             let done = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             done.block_on(work).expect("a pump");
         });
-        let client = runtime.block_on(publisher(host, signer, &url));
-        let context = jetstream::new(client);
+        // Dropped also where something fails: the pump ends then.
+        let end = end;
+        let context = runtime.block_on(async { jetstream::new(publisher(host, signer, &url).await) });
         let mut file = File::create_new(path).expect("a file");
         runtime.block_on(told.wait_for(|times| *times > 0)).expect("a pump");
         let mut pair = Pair::default();
