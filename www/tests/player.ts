@@ -11,6 +11,8 @@ interface Host {
   page: Page | undefined;
   /** Creds to read what is on the stream with, while it has not done so. */
   unread: string | null;
+  /** A user that is being made. */
+  making?: Promise<unknown>;
 }
 
 interface Seen {
@@ -66,8 +68,12 @@ export class Player {
         return null;
       case "open":
         return this.#open(order.host, order.creds);
-      case "make":
-        return this.#make(order.host, order.user);
+      case "make": {
+        const host = this.#host(order.host);
+        const made = this.#make(order.host, order.user);
+        host.making = made.catch(() => undefined);
+        return made;
+      }
       case "together":
         return (await Promise.all(Object.entries(order.users).map(([host, users]) => this.#makeAll(host, users)))).flat();
       case "connect":
@@ -116,7 +122,8 @@ export class Player {
     host.wire.onDeath = () => {
       const { page } = host;
       host.page = undefined;
-      void page?.close();
+      // A person who has been told that a user is made is told so before: the append may be faster than the sentence.
+      void (host.making ?? Promise.resolve()).then(() => page?.close());
     };
     this.#hosts.set(name, host);
     return this.#begin(name);
