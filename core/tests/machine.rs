@@ -434,7 +434,7 @@ fn what_the_stream_has_forgotten_is_read_from_the_archive() {
         desk.archive = Some(desk.archive(1, archive_last));
         // when it catches up, then it knows everything.
         let outputs = desk.read_all(6);
-        assert!(outputs.iter().any(|o| *o == Output::Report(Status::Idle)), "{outputs:?}");
+        assert!(outputs.contains(&Output::Report(Status::Idle)), "{outputs:?}");
         assert_eq!(desk.machine.progress().head, last);
         assert_eq!(desk.lab.registry.entities().count(), entities);
         assert_eq!(desk.machine.progress().archive, desk.archive.clone().map(|info| info.identity));
@@ -476,7 +476,7 @@ fn an_archive_that_is_behind_is_waited_for() {
     assert_eq!(desk.machine.progress().head, 3);
     desk.archive = Some(desk.archive(1, 5));
     let outputs = desk.read_all(6);
-    assert!(outputs.iter().any(|o| *o == Output::Report(Status::Idle)), "{outputs:?}");
+    assert!(outputs.contains(&Output::Report(Status::Idle)), "{outputs:?}");
     assert_eq!(desk.machine.progress().head, desk.lab.sequence);
 }
 
@@ -486,7 +486,7 @@ fn an_archive_made_anew_or_with_another_message_is_not_ours() {
     let head = desk.lab.sequence;
     desk.archive = Some(desk.archive(1, head));
     let outputs = desk.read_all(1);
-    assert!(outputs.iter().any(|o| *o == Output::Report(Status::Idle)), "{outputs:?}");
+    assert!(outputs.contains(&Output::Report(Status::Idle)), "{outputs:?}");
     // The one that the journal knows is another one: whatever is asked behind the next connection,
     desk.archive.as_mut().unwrap().identity.created = "thereafter".into();
     assert!(!desk.hand_in(Input::Disconnected).is_empty());
@@ -505,7 +505,7 @@ fn an_archive_made_anew_or_with_another_message_is_not_ours() {
         match code {
             Some(code) => assert_eq!(blocked(&outputs), code),
             None => {
-                assert!(outputs.iter().any(|o| *o == Output::Report(Status::Idle)), "{outputs:?}");
+                assert!(outputs.contains(&Output::Report(Status::Idle)), "{outputs:?}");
                 assert!(desk.machine.progress().archive_missing);
             }
         }

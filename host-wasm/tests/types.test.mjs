@@ -79,6 +79,9 @@ function conversation() {
   pairs.push(["StreamInfo", info]);
   handle("tick");
   let outputs = handle({ read: { info, messages: vectors.stream } });
+  // Whether there is an archive is asked once a connection.
+  assert.ok(outputs.some((output) => output.read_from?.stream === "KEYS_ARCHIVE"), JSON.stringify(outputs));
+  outputs = handle({ read_failed: "stream_missing" });
   const { load_facts } = outputs.find((output) => output.load_facts) ?? {};
   assert.ok(load_facts, JSON.stringify(outputs));
   const facts = { registry: vectors.registry, entities: [], names: [], commands: [] };

@@ -11,6 +11,7 @@ pub mod find;
 pub mod link;
 #[cfg(feature = "nats")]
 pub mod origin;
+#[cfg(feature = "nats")]
 pub mod read;
 #[cfg(feature = "nats")]
 pub mod resolver;
