@@ -50,6 +50,9 @@ pub struct Progress {
     pub assembler: Assembler,
     /// Whether pending commands must be checked again, and the overlay folded anew: something foreign was admitted.
     pub recheck_due: bool,
+    /// Place in the journal up to which that was done; 0 where it has not begun.
+    #[serde(default)]
+    pub rechecked: u64,
     /// The stream's archive, as it was met first; none before.
     #[serde(default)]
     pub archive: Option<StreamIdentity>,

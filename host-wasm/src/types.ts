@@ -192,6 +192,7 @@ export interface Progress {
   head_digest: Digest | null;
   assembler: unknown;
   recheck_due: boolean;
+  rechecked: number;
   archive: StreamIdentity | null;
   archive_missing: boolean;
 }
@@ -248,7 +249,7 @@ export type Input =
 
 export interface Outgoing { subject: string; headers: Headers; payload: string }
 /** What becomes of what pending commands left: nothing; that of the first ones is the state at `head` now; all of it anew. */
-export type Overlay = "keep" | { settle: { position: number } } | { replace: [position: number, Entity][] };
+export type Overlay = "keep" | { settle: { position: number } } | { replace: { until: number | null; entities: [position: number, Entity][] } };
 /** One transaction. */
 export interface Persist {
   expect_head: number;

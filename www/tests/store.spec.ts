@@ -76,9 +76,9 @@ test("entities are kept by place: settled, overtaken and folded anew", async ({ 
       await note("settled is not taken back");
       await persist({ entities: [at(5)] });
       await note("the stream says another");
-      await persist({ overlay: { replace: [] } });
+      await persist({ overlay: { replace: { until: null, entities: [] } } });
       await note("the overlay is void");
-      await persist({ overlay: { replace: [[3, at(6)], [4, at(7)], [4, at(8, "b")]] } });
+      await persist({ overlay: { replace: { until: null, entities: [[3, at(6)], [4, at(7)], [4, at(8, "b")]] } } });
       await note("folded anew, renamed by the last");
       await persist({ overlay: { settle: { position: 3 } } });
       await note("the first of these is settled");

@@ -72,9 +72,13 @@ impl Registry {
         self.overlay.entry(entity.id()).or_default().insert(position, entity);
     }
 
-    /// Forgets the overlay, to fold it again.
-    pub fn drop_overlay(&mut self) {
-        self.overlay.clear();
+    /// Forgets what commands up to a place left in the overlay, or all of it, to fold it again.
+    pub fn drop_overlay(&mut self, until: Option<u64>) {
+        let until = until.unwrap_or(u64::MAX);
+        self.overlay.retain(|_, versions| {
+            versions.retain(|position, _| *position > until);
+            !versions.is_empty()
+        });
     }
 
     /// Commands up to this place are confirmed: what they left in the overlay is the state at `head` now.

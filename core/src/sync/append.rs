@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use uuid::Uuid;
 
 /// Commands loaded at once to be checked again.
-const LOAD_LIMIT: u32 = 1000;
+pub(super) const LOAD_LIMIT: u32 = 1000;
 /// Messages in one atomic batch.
 const BATCH_LIMIT: usize = 1000;
 /// Bytes in one atomic batch: subjects, headers and payloads, and what transport adds.
@@ -33,11 +33,18 @@ impl Machine {
     /// Walks over the pending commands: over all of them when something foreign came, else over the first few to send them.
     pub(super) fn walk(&mut self) -> Vec<Output> {
         self.ground();
-        if !self.progress.recheck_due {
+        if !self.progress.recheck_due || self.progress.rechecked > 0 {
             return self.gather();
         }
-        self.load(Pass {
-            after: 0,
+        self.recheck()
+    }
+
+    /// Checks as many of the first pending commands as are sent next: all of a long journal would take so long that another
+    /// writer is always first. The more often that happens, the fewer.
+    fn recheck(&mut self) -> Vec<Output> {
+        let limit = (self.chunk >> (2 * self.losses).min(10)).max(1);
+        self.state = State::Loading(Box::new(Pass {
+            until: 0,
             more: false,
             revision: 0,
             facts: Facts::new(self.registry.clone()),
@@ -45,13 +52,8 @@ impl Machine {
             held: Vec::new(),
             held_revocations: Vec::new(),
             rechecked: Vec::new(),
-        })
-    }
-
-    fn load(&mut self, pass: Pass) -> Vec<Output> {
-        let output = Output::Load { after: pass.after, limit: LOAD_LIMIT };
-        self.state = State::Loading(Box::new(pass));
-        alloc::vec![output]
+        }));
+        alloc::vec![Output::Load { after: 0, limit }]
     }
 
     pub(super) fn take_loaded(&mut self, pass: Pass, works: Vec<Work>) -> Vec<Output> {
@@ -67,7 +69,7 @@ impl Machine {
         let skip = self.skips_recheck();
         for work in works {
             let (position, command_id) = (work.pending.position, work.pending.context.command_id);
-            pass.after = position;
+            pass.until = position;
             match work.check(&mut pass.facts, skip) {
                 Ok(Verdict::Stands { facts_hash, changed }) => {
                     if facts_hash != work.pending.facts_hash {
@@ -85,21 +87,28 @@ impl Machine {
                 Err(missing) => return self.block(incomplete(&missing)),
             }
         }
-        if pass.more { self.load(pass) } else { self.persist_pass(pass) }
+        self.persist_pass(pass)
     }
 
     fn persist_pass(&mut self, pass: Pass) -> Vec<Output> {
+        let until = pass.more.then_some(pass.until);
+        let progress = Progress {
+            recheck_due: pass.more,
+            rechecked: until.unwrap_or_default(),
+            ..self.progress.clone()
+        };
         let persist = Persist {
             expect_head: self.progress.head,
             expect_revision: Some(pass.revision),
-            progress: Progress { recheck_due: false, ..self.progress.clone() },
-            overlay: Overlay::Replace(pass.overlay),
+            progress: progress.clone(),
+            overlay: Overlay::Replace { until, entities: pass.overlay },
             held: pass.held,
             rechecked: pass.rechecked,
             ..Persist::default()
         };
-        let redecide = self.untried(&pass.held_revocations);
-        self.state = State::PersistingPass { redecide, again: false };
+        // What lies behind is not folded anew yet: a revocation waits for that.
+        let redecide = if pass.more { Vec::new() } else { self.untried(&pass.held_revocations) };
+        self.state = State::PersistingPass { redecide, progress: Box::new(progress) };
         alloc::vec![Output::Persist(Box::new(persist))]
     }
 
@@ -142,12 +151,17 @@ impl Machine {
         }
         let flies = self.flight.is_some();
         let redecide = self.untried(held_revocations);
-        if !flies && !redecide.is_empty() {
+        if !flies && !redecide.is_empty() && !self.progress.recheck_due {
             return self.redecide(redecide);
         }
         let mut batch = Box::new(Batch::default());
         let mut all = true;
+        let checked = if self.progress.recheck_due { self.progress.rechecked } else { u64::MAX };
         for command in commands {
+            if command.position > checked {
+                all = false;
+                break;
+            }
             let full = !batch.has_room(&command) || self.goes_alone() && !batch.commands.is_empty();
             if full {
                 all = false;
@@ -170,6 +184,9 @@ impl Machine {
             self.prepared = (!is_empty).then_some(batch);
             self.state = State::Flying;
             return Vec::new();
+        }
+        if is_empty && self.progress.recheck_due {
+            return self.recheck();
         }
         if is_empty {
             return self.rests();
@@ -218,6 +235,7 @@ impl Machine {
     fn rests(&mut self) -> Vec<Output> {
         self.unsent = 0;
         self.conflict_since = None;
+        self.losses = 0;
         if !self.following {
             return self.read();
         }
@@ -313,6 +331,7 @@ impl Machine {
         self.odd = 0;
         self.alone = false;
         self.conflict_since = None;
+        self.losses = 0;
         self.verified.clear();
         self.breaker.success(moment);
         let mut outputs = Vec::new();

@@ -206,12 +206,14 @@ impl Machine {
                             // It may have overtaken commands that stand before it in the journal: the overlay is
                             // folded anew from those that are still pending.
                             progress.recheck_due = true;
+                            progress.rechecked = 0;
                             persist.confirmed.push((admitted.recorded.command_id, admitted.recorded.first));
                         }
                         Mine::Other(hold) => {
                             self.others_at = millis.or(self.others_at);
                             persist.held.extend(hold);
                             progress.recheck_due = true;
+                            progress.rechecked = 0;
                             self.tried.clear();
                         }
                     }

@@ -298,8 +298,13 @@ pub enum Overlay {
         /// Place in the journal.
         position: u64,
     },
-    /// All of it is void, and this instead: each entity as each command left it, with that one's place.
-    Replace(Vec<(u64, Entity)>),
+    /// What commands up to a place left is void, and this instead: each entity as each of them left it, with its place.
+    Replace {
+        /// Place in the journal; none for all of it.
+        until: Option<u64>,
+        /// In the order of the journal.
+        entities: Vec<(u64, Entity)>,
+    },
 }
 
 /// How the machine stands.

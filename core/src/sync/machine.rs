@@ -1,5 +1,6 @@
 //! The machine itself. See [`Machine`] for its contract.
 
+use super::append::LOAD_LIMIT;
 use super::archive::Asked;
 use super::breaker::Breaker;
 use super::catchup::READ_LIMIT;
@@ -92,6 +93,10 @@ pub struct Machine {
     pub(super) breaker: Breaker,
     /// Since when other writers were always first, in milliseconds.
     pub(super) conflict_since: Option<u64>,
+    /// Pending commands that are checked again at once, at most.
+    pub(super) chunk: u32,
+    /// Conflicts since an append was stored.
+    pub(super) losses: u32,
     /// The `head` at which an append met a conflict last.
     pub(super) conflict_at: Option<u64>,
     /// Since when its appends are stored without a pause, and when one was last, in milliseconds.
@@ -123,7 +128,7 @@ pub(super) enum State {
     Checking(Box<Pass>, Vec<Work>),
     PersistingPass {
         redecide: Vec<Uuid>,
-        again: bool,
+        progress: Box<Progress>,
     },
     Redeciding(Vec<Uuid>),
     /// Loading messages to send, while an append may be on its way.
@@ -146,11 +151,12 @@ pub(super) struct Caught {
     pub(super) more: bool,
 }
 
-/// One walk over all pending commands in journal order: checks each again, folds the overlay anew, holds what does not
+/// A look at the first pending commands in journal order: checks each again, folds their overlay anew, holds what does not
 /// stand.
 #[derive(Debug)]
 pub(super) struct Pass {
-    pub(super) after: u64,
+    /// Place of the last command that was looked at.
+    pub(super) until: u64,
     pub(super) more: bool,
     pub(super) revision: u64,
     pub(super) facts: Facts,
@@ -203,6 +209,8 @@ impl Machine {
             alone: false,
             breaker: Breaker::default(),
             conflict_since: None,
+            chunk: LOAD_LIMIT,
+            losses: 0,
             conflict_at: None,
             bulk_since: None,
             landed_at: None,
@@ -282,9 +290,9 @@ impl Machine {
                 self.take_loaded(Pass { more, revision, held_revocations, ..*pass }, works)
             }
             (State::Checking(pass, works), Input::Facts { facts, .. }) => self.check(*pass, works, facts),
-            (State::PersistingPass { redecide, again }, Input::Persisted(outcome)) => match outcome {
+            (State::PersistingPass { redecide, progress }, Input::Persisted(outcome)) => match outcome {
                 Persisted::Ok => {
-                    self.progress.recheck_due = again && self.progress.recheck_due;
+                    self.progress = *progress;
                     self.redecide(redecide)
                 }
                 // The journal, or its head, was moved by somebody else: reading tells which.
@@ -425,6 +433,7 @@ impl Machine {
     /// Another writer was first: at once again, from behind what it wrote.
     fn conflict(&mut self, moment: &Moment) -> Vec<Output> {
         self.others_at = Some(moment.millis);
+        self.losses = self.losses.saturating_add(1);
         let since = *self.conflict_since.get_or_insert(moment.millis);
         let millis = moment.millis.saturating_sub(since);
         let mut outputs = Vec::new();
@@ -506,14 +515,14 @@ impl Machine {
     pub(super) fn hold(&mut self, command_id: Uuid, reason: Reason) -> Vec<Output> {
         self.ground();
         self.alone = false;
-        self.progress.recheck_due = true;
+        let progress = Progress { recheck_due: true, rechecked: 0, ..self.progress.clone() };
         let persist = Persist {
             expect_head: self.progress.head,
-            progress: self.progress.clone(),
+            progress: progress.clone(),
             held: alloc::vec![Hold { command_id, reason }],
             ..Persist::default()
         };
-        self.state = State::PersistingPass { redecide: Vec::new(), again: true };
+        self.state = State::PersistingPass { redecide: Vec::new(), progress: Box::new(progress) };
         alloc::vec![Output::Persist(Box::new(persist))]
     }
 }

@@ -106,6 +106,12 @@ impl Machine {
         self.bug = Some(bug);
     }
 
+    /// Checks fewer pending commands at once than a long journal has: the simulator's are short.
+    #[cfg(feature = "planted-bugs")]
+    pub fn check_at_most(&mut self, commands: u32) {
+        self.chunk = commands;
+    }
+
     pub(super) fn retries_blindly(&self, _reply: &Reply) -> bool {
         #[cfg(feature = "planted-bugs")]
         return self.bug == Some(Bug::RetryWithoutCatchUp) && matches!(_reply, Reply::Error { code: 10071 });

@@ -7,6 +7,7 @@ use cim_keys_core::registry::Entity;
 use rusqlite::{Row, Transaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use uuid::Uuid;
 
@@ -70,17 +71,32 @@ pub(super) fn put_overlay(
     insert(transaction, &id, position, true, entity, operator)
 }
 
-/// Forgets the overlay.
-pub(super) fn drop_overlay(transaction: &Transaction<'_>) -> Result<(), RowError> {
-    let mut statement = transaction
-        .prepare_cached("SELECT DISTINCT id FROM entities WHERE position > (SELECT settled FROM state)")?;
-    let ids: Vec<String> = statement.query_map([], |row| text(row, 0))?.collect::<Result<_, _>>()?;
-    transaction
-        .prepare_cached("DELETE FROM entities WHERE position > (SELECT settled FROM state)")?
-        .execute([])?;
+/// Forgets what commands up to a place left in the overlay, or all of it, and writes this instead.
+pub(super) fn replace_overlay(
+    transaction: &Transaction<'_>,
+    until: Option<u64>,
+    entities: &[(u64, Entity)],
+    operator: PublicKey,
+) -> Result<(), RowError> {
+    let until = i64::try_from(until.unwrap_or(u64::MAX)).unwrap_or(i64::MAX);
     let mut statement = transaction.prepare_cached(
-        "UPDATE entities SET newest = 1
-         WHERE id = ?1 AND position = (SELECT max(position) FROM entities WHERE id = ?1)",
+        "SELECT DISTINCT id FROM entities WHERE position > (SELECT settled FROM state) AND position <= ?1",
+    )?;
+    let mut ids: BTreeSet<String> =
+        statement.query_map([until], |row| text(row, 0))?.collect::<Result<_, _>>()?;
+    transaction
+        .prepare_cached(
+            "DELETE FROM entities WHERE position > (SELECT settled FROM state) AND position <= ?1",
+        )?
+        .execute([until])?;
+    for (position, entity) in entities {
+        let id = entity.id().to_string();
+        insert(transaction, &id, *position, false, entity, operator)?;
+        ids.insert(id);
+    }
+    let mut statement = transaction.prepare_cached(
+        "UPDATE entities SET newest = (position = (SELECT max(position) FROM entities WHERE id = ?1))
+         WHERE id = ?1",
     )?;
     for id in &ids {
         statement.execute([id])?;

@@ -191,11 +191,8 @@ fn apply(transaction: &Transaction<'_>, persist: &Persist, operator: PublicKey) 
                 .prepare_cached("UPDATE state SET settled = ?1 WHERE settled < ?1")?
                 .execute([position])?;
         }
-        Overlay::Replace(entities) => {
-            rows::drop_overlay(transaction)?;
-            for (position, entity) in entities {
-                rows::put_overlay(transaction, *position, entity, operator)?;
-            }
+        Overlay::Replace { until, entities } => {
+            rows::replace_overlay(transaction, *until, entities, operator)?;
         }
     }
     Ok(())

@@ -309,7 +309,8 @@ fn a_persist_from_elsewhere_is_stale() {
     assert_eq!(store.load(0, 2).unwrap().commands.len(), 2);
     assert!(store.load(0, 2).unwrap().more && !store.load(0, 3).unwrap().more);
     // An overlay that is dropped is gone, names included.
-    let drop = Persist { overlay: Overlay::Replace(Vec::new()), ..persist(0, None) };
+    let drop =
+        Persist { overlay: Overlay::Replace { until: None, entities: Vec::new() }, ..persist(0, None) };
     assert_eq!(store.persist(&drop), Persisted::Ok);
     assert!(store.users(None).unwrap().is_empty());
 }

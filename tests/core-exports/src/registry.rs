@@ -61,7 +61,7 @@ exports! {
         registry.put_overlay(position, entity);
         registry.settle_overlay(settled);
         let kept = registry.pending().count();
-        registry.drop_overlay();
+        registry.drop_overlay(None);
         kept
     }
     registry_facts(state: State, lookups: Vec<Lookup>, with_overlay: bool) {

@@ -153,7 +153,7 @@ pub(super) fn far_and_near(run: &mut Run) -> Result<(), NotRun> {
     let proxy = Proxy::start(server.address());
     proxy.delay(Duration::from_millis(25));
     let distant = Target::open(&proxy.url());
-    let bulk = if run.is_quick() { 300 } else { 100_000 };
+    let bulk = if run.is_quick() { 3_000 } else { 100_000 };
 
     // One event of ours while the other one appends fifty a second.
     let mut waited = Vec::new();

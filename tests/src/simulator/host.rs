@@ -116,6 +116,7 @@ impl Host {
         if let Some(bug) = bug {
             machine.plant(bug);
         }
+        machine.check_at_most(self.rng.pick(&[1, 2, 4, 1_000]).copied().unwrap_or(1_000));
         self.machine = Some(machine);
         self.waits = Await::Nothing;
         self.flight = None;

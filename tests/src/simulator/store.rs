@@ -259,8 +259,8 @@ impl Store {
         match &persist.overlay {
             Overlay::Keep => {}
             Overlay::Settle { position } => self.registry.settle_overlay(*position),
-            Overlay::Replace(entities) => {
-                self.registry.drop_overlay();
+            Overlay::Replace { until, entities } => {
+                self.registry.drop_overlay(*until);
                 for (position, entity) in entities {
                     self.registry.put_overlay(*position, entity.clone());
                 }
@@ -314,7 +314,7 @@ impl Store {
             return Some(Vec::new());
         }
         let mut registry = self.registry.clone();
-        registry.drop_overlay();
+        registry.drop_overlay(None);
         for entry in self.entries.values().filter(|entry| entry.state == State::Pending) {
             let events = entry.events()?;
             let scope: Vec<Lookup> = events.iter().flat_map(rules::scope_of).collect();

@@ -252,9 +252,11 @@ export class Store {
       if ("settle" in persist.overlay) {
         settled = Math.max(settled, persist.overlay.settle.position);
       } else {
-        const pending = await versions.index("positions").getAllKeys(IDBKeyRange.lowerBound(settled, true));
+        const { until, entities } = persist.overlay.replace;
+        const end = until ?? Infinity;
+        const pending = end > settled ? await versions.index("positions").getAllKeys(IDBKeyRange.bound(settled, end, true)) : [];
         for (const key of pending) await versions.delete(key);
-        for (const [position, entity] of persist.overlay.replace) await this.#putOverlay(tx, settled, position, [entity]);
+        for (const [position, entity] of entities) await this.#putOverlay(tx, settled, position, [entity]);
       }
     }
     await put(tx, { ...state, progress: persist.progress, settled });

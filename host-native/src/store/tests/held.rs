@@ -319,7 +319,7 @@ fn what_is_handed_out_is_revoked_though_the_command_came_to_the_stream_after_all
         expect_head: two.a.store().progress().unwrap().head,
         progress: two.a.store().progress().unwrap(),
         held: vec![cim_keys_core::journal::Hold { command_id: id, reason }],
-        overlay: cim_keys_core::sync::Overlay::Replace(Vec::new()),
+        overlay: cim_keys_core::sync::Overlay::Replace { until: None, entities: Vec::new() },
         ..Default::default()
     };
     two.a.store().note_sending().unwrap();
