@@ -23,6 +23,9 @@ fn the_point_that_agrees_is_the_last_one_that_is_the_same() {
     }
     assert_eq!(last_agreeing(&stream, known(&lab.stream)), Some(4));
     assert_eq!(last_agreeing(&stream[4..], known(&lab.stream)), None);
+    // The same message at the same place proves nothing of those before it.
+    stream[6] = lab.stream[6].clone();
+    assert_eq!(last_agreeing(&stream, known(&lab.stream)), Some(4));
     assert_eq!(last_agreeing(&[], known(&lab.stream)), None);
 }
 

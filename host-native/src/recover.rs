@@ -33,7 +33,7 @@ pub struct Plan {
     pub archive_diverges: bool,
 }
 
-/// Compares journal and stream, from the end backwards.
+/// Compares journal and stream, all of both.
 ///
 /// # Errors
 /// See [`RecoverError`].
@@ -78,24 +78,15 @@ pub async fn join(store: &Store, link: &Link) -> Result<StreamIdentity, RecoverE
     // Before it has read anything, reading tells whose it is.
     if head > 0 {
         let messages = trail(store, head)?;
-        let founding = messages.iter().find(|message| founds(message, operator));
-        let Some(founding) = founding else {
+        if !messages.iter().any(|message| founds(message, operator)) {
             return Err(RecoverError::Journal {
                 what: "the journal lacks its registry's founding".to_owned(),
             });
-        };
-        for known in [Some(founding), messages.last()].into_iter().flatten() {
-            let sequence = known.sequence;
-            let stream = if sequence >= info.first { KEYS_EVENTS } else { KEYS_ARCHIVE };
-            let read = Reader::default().read_from(link, stream, sequence - 1, 1).await?;
-            match read.messages.first() {
-                Some(found) if found.sequence == sequence => {
-                    if found.digest() != known.digest() {
-                        return Err(RecoverError::Differs { sequence });
-                    }
-                }
-                _ => return Err(RecoverError::Behind { sequence, stream }),
-            }
+        }
+        let digests = messages.iter().map(|message| (message.sequence, message.digest())).collect();
+        let kept = agreed(link, &info, &digests, head).await?;
+        if kept < head {
+            return Err(RecoverError::Differs { sequence: kept + 1 });
         }
     }
     if !store.join(head, &info.identity)? {
@@ -133,30 +124,40 @@ fn trail(store: &Store, head: u64) -> Result<Vec<StoredMessage>, RecoverError> {
     }
 }
 
-/// The last sequence at which both have the same message. What the stream has forgotten the archive has; what the archive
-/// has behind that proves nothing.
+/// The last sequence up to which both have the same messages, compared from the first one on. What the stream has forgotten
+/// the archive has; what the archive has behind that proves nothing.
 async fn agreed(
     link: &Link,
     info: &StreamInfo,
     digests: &BTreeMap<u64, Digest>,
     head: u64,
 ) -> Result<u64, RecoverError> {
-    let mut last = head.min(info.last);
-    while last > 0 {
-        let (stream, from) =
-            if last >= info.first { (KEYS_EVENTS, info.first.max(1)) } else { (KEYS_ARCHIVE, 1) };
-        let after = last.saturating_sub(u64::from(PORTION)).max(from - 1);
-        let limit = u32::try_from(last - after).unwrap_or(PORTION);
-        let read = Reader::default().read_from(link, stream, after, limit).await?;
-        if read.messages.len() as u64 != last - after {
-            return Err(RecoverError::Behind { sequence: after + read.messages.len() as u64 + 1, stream });
+    let end = head.min(info.last);
+    let (mut after, mut readers) = (0, [Reader::default(), Reader::default()]);
+    let [archive, events] = &mut readers;
+    while after < end {
+        let (stream, reader, until) = if after + 1 >= info.first {
+            (KEYS_EVENTS, &mut *events, end)
+        } else {
+            (KEYS_ARCHIVE, &mut *archive, end.min(info.first - 1))
+        };
+        let limit = u32::try_from(until - after).unwrap_or(PORTION).min(PORTION);
+        let read = reader.read_from(link, stream, after, limit).await?;
+        let due = after + u64::from(limit);
+        match last_agreeing(&read.messages, |sequence| digests.get(&sequence).copied()) {
+            Some(kept) if kept == due => after = kept,
+            kept => {
+                let kept = kept.unwrap_or(after);
+                let differs = read.messages.iter().any(|message| message.sequence == kept + 1);
+                return if differs {
+                    Ok(kept)
+                } else {
+                    Err(RecoverError::Behind { sequence: kept + 1, stream })
+                };
+            }
         }
-        if let Some(kept) = last_agreeing(&read.messages, |sequence| digests.get(&sequence).copied()) {
-            return Ok(kept);
-        }
-        last = after;
     }
-    Ok(0)
+    Ok(after)
 }
 
 /// Events that the stream has behind a place: whoever published them has recovered before.

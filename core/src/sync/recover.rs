@@ -55,11 +55,14 @@ pub struct Confirmed {
     pub last: u64,
 }
 
-/// The last of these messages that the journal has as well: all before it agree, for a stream only grows at its end.
+/// The last of these messages up to which the journal has all of them; none where it has another one in place of the first.
+///
+/// One message that is the same proves nothing of those before it: what was lost may have been published again, by chance
+/// at the same place.
 #[must_use]
 pub fn last_agreeing(found: &[StoredMessage], known: impl Fn(u64) -> Option<Digest>) -> Option<u64> {
     let same = |message: &&StoredMessage| known(message.sequence) == Some(message.digest());
-    found.iter().rev().find(same).map(|message| message.sequence)
+    found.iter().take_while(same).last().map(|message| message.sequence)
 }
 
 /// Makes the journal anew from its own messages, of which the stream has kept those up to `kept`. They come in order and

@@ -195,6 +195,7 @@ impl World {
                 self.hosts[host].status = status;
                 if regressed && self.attended {
                     let delay = self.dice.between(1_000, 40_000);
+                    self.mended_at = self.now + delay;
                     self.after(delay, Action::Recover { host });
                 }
                 if moved {
