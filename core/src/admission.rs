@@ -30,6 +30,10 @@ pub struct StoredMessage {
     /// Its payload.
     #[serde(with = "bytes")]
     pub payload: Vec<u8>,
+    /// When the server stored it, as it writes it; none where it is not told. A message that is published again, with the
+    /// same bytes and at the same place, has another time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
 }
 
 impl StoredMessage {

@@ -254,6 +254,7 @@ pub fn stored(mut list: Vec<(String, String)>, payload: Vec<u8>) -> Option<Store
     }
     let sequence = value("Nats-Sequence").ok()??.parse().ok()?;
     let subject = value("Nats-Subject").ok()??;
+    let time = value("Nats-Time-Stamp").ok()?;
     list.retain(|(name, _)| {
         !SERVER_HEADERS.iter().chain([&PENDING]).any(|added| added.eq_ignore_ascii_case(name))
     });
@@ -261,7 +262,7 @@ pub fn stored(mut list: Vec<(String, String)>, payload: Vec<u8>) -> Option<Store
     let place =
         |name: &str| headers::ALL.iter().position(|known| *known == name).unwrap_or(headers::ALL.len());
     order::sort_by_text(&mut list, |(name, _)| format!("{} {name}", place(name)));
-    Some(StoredMessage { sequence, subject, headers: Headers::received(list), payload })
+    Some(StoredMessage { sequence, subject, headers: Headers::received(list), payload, time })
 }
 
 /// One answer to [`direct_get`].
@@ -344,6 +345,7 @@ fn unwrapped(mut answer: Members) -> Result<StoredMessage, Box<DecodeError>> {
         subject: needed(found.take("subject")?)?,
         headers: Headers::received(header_lines(&bytes(found.take("hdrs")?)?)),
         payload: bytes(found.take("data")?)?,
+        time: found.take("time")?,
     })
 }
 

@@ -46,6 +46,9 @@ pub struct Progress {
     pub head: u64,
     /// Digest of the message at `head`.
     pub head_digest: Option<Digest>,
+    /// The newest message whose time is known; none before there was one.
+    #[serde(default)]
+    pub mark: Option<Mark>,
     /// The unfinished command at `head`.
     pub assembler: Assembler,
     /// Whether pending commands must be checked again, and the overlay folded anew: something foreign was admitted.
@@ -59,6 +62,18 @@ pub struct Progress {
     /// Whether the server had no archive when it was asked last: what the stream forgets is lost then.
     #[serde(default)]
     pub archive_missing: bool,
+}
+
+/// What a stream is known by again behind a new connection: one that lost what it had acknowledged, and got it again, has
+/// other times there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Where the message stands, at `head` or before it.
+    pub sequence: u64,
+    /// When the server stored it.
+    pub time: String,
+    /// Digest of that message, chained with the ids of those behind it up to `head`.
+    pub chain: Digest,
 }
 
 /// A command that is not on the stream yet.

@@ -245,6 +245,9 @@ fn a_follower_that_is_behind_is_waited_for() {
     desk.hand_in(Input::Tick);
     let messages = desk.lab.stream.last().cloned().into_iter().collect();
     let outputs = desk.hand_in(Input::Read(Read { info: desk.info(head + 2), messages }));
+    // It is known again; what follows is asked for, once.
+    assert_eq!(asked(&outputs), Some(head));
+    let outputs = desk.hand_in(Input::Read(Read { info: desk.info(head + 2), messages: Vec::new() }));
     assert!(
         matches!(&reasons(&outputs)[..], [(false, reason)] if reason.code == "read-behind"),
         "{outputs:?}"
@@ -321,6 +324,7 @@ fn only_the_command_that_is_too_large_is_held() {
                     subject: message.subject.clone(),
                     headers: message.headers.clone(),
                     payload: message.payload.clone(),
+                    time: None,
                 });
             }
             Reply::Ack { stream: "KEYS_EVENTS".into(), sequence: desk.lab.sequence, duplicate: false }

@@ -118,6 +118,7 @@ fn a_command_that_never_ends_is_not_waited_for() {
             subject: envelope::subject_of(&event, lab.registry.id()).as_str().into(),
             headers: envelope::headers_of(&event).unwrap(),
             payload: envelope::complete(&envelope::encode_draft(&event), &[]),
+            time: None,
         }
     };
     // Given a count of nothing, when its first event comes, then it is an anomaly at once.

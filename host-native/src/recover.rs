@@ -47,7 +47,7 @@ pub async fn plan(store: &Store, link: &Link) -> Result<Plan, RecoverError> {
     let digests: BTreeMap<u64, Digest> =
         messages.iter().map(|message| (message.sequence, message.digest())).collect();
     let kept = agreed(link, &info, &digests, progress.head).await?;
-    if kept == progress.head {
+    if kept == progress.head && !stored_anew(link, &progress).await? {
         return Err(RecoverError::Agrees { head: kept });
     }
     let before = Progress { stream: Some(known.clone()), ..progress.clone() };
@@ -115,6 +115,7 @@ fn trail(store: &Store, head: u64) -> Result<Vec<StoredMessage>, RecoverError> {
                 subject: entry.subject,
                 headers: entry.headers,
                 payload: entry.payload,
+                time: None,
             });
         }
     }
@@ -158,6 +159,14 @@ async fn agreed(
         }
     }
     Ok(after)
+}
+
+/// Whether the stream lost what the journal knows, and got the same again: then the journal need only learn when.
+async fn stored_anew(link: &Link, progress: &Progress) -> Result<bool, RecoverError> {
+    let Some(mark) = &progress.mark else { return Ok(false) };
+    let read = Reader::default().read_from(link, KEYS_EVENTS, mark.sequence.saturating_sub(1), 1).await?;
+    let here = read.messages.first().filter(|message| message.sequence == mark.sequence);
+    Ok(here.and_then(|message| message.time.as_ref()).is_some_and(|time| *time != mark.time))
 }
 
 /// Events that the stream has behind a place: whoever published them has recovered before.

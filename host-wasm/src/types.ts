@@ -140,7 +140,7 @@ export interface Envelope { subject: string; headers: Headers; payload: string }
 /** An answer to a request for many messages. Of a doubtful one `parse_message` tells; behind `end` none follows. */
 export type Batched = { stored: StoredMessage } | "doubtful" | { end: { status: number } };
 /** A message as it is stored on the stream; payload in base64. */
-export interface StoredMessage { sequence: number; subject: string; headers: Headers; payload: string }
+export interface StoredMessage { sequence: number; subject: string; headers: Headers; payload: string; time?: string }
 
 /** A command that is not on the stream yet. */
 export interface Pending {
@@ -190,6 +190,7 @@ export interface Progress {
   stream: StreamIdentity | null;
   head: number;
   head_digest: Digest | null;
+  mark: { sequence: number; time: string; chain: Digest } | null;
   assembler: unknown;
   recheck_due: boolean;
   rechecked: number;

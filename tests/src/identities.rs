@@ -289,6 +289,7 @@ impl Identities {
                 subject: envelope.subject.as_str().into(),
                 headers: envelope.headers.clone(),
                 payload: envelope.payload.clone(),
+                time: None,
             };
             self.envelopes.push(envelope);
             for group in self.assembler.push(message) {

@@ -278,5 +278,6 @@ fn stored(message: &Value) -> StoredMessage {
         subject: message["subject"].as_str().unwrap_or_default().to_owned(),
         headers: Headers::received(headers.collect()),
         payload: bytes("data"),
+        time: message["time"].as_str().map(ToOwned::to_owned),
     }
 }

@@ -5,7 +5,9 @@ use cim_keys::nats::link::{Link, LinkError, Trouble};
 use cim_keys::nats::read::Reader;
 use cim_keys::nats::streams::{self, StreamsError, Wanted};
 use cim_keys::nats::target::Target;
+use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::headers::Headers;
+use cim_keys_core::jetstream::{self, logged};
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::{Failure, Outgoing, Read, Reply, Send};
@@ -234,6 +236,47 @@ fn reading_is_complete_in_any_portion() {
         let missing = reader.read_from(&link, "NOTHING", 0, 10).await;
         assert_eq!(missing, Err(Failure::StreamMissing));
     });
+}
+
+#[test]
+fn when_a_message_was_stored_is_told_alike_by_whoever_hands_it_out() {
+    for version in [Version::Newest, Version::Oldest] {
+        let server = Setup::plain(version).start();
+        run(async { streams::ensure(&link(&server).await, &wanted()).await.unwrap() });
+        let mut client = Client::connect(server.address()).unwrap();
+        client.subscribe("cowboyai.security.keys-log.>").unwrap();
+        client.ping().unwrap();
+        for payload in ["one", "two"] {
+            client.publish(SUBJECT, None, &[("Nats-Msg-Id", payload)], payload.as_bytes()).unwrap();
+        }
+        let log: Vec<StoredMessage> = (0..2)
+            .map(|_| {
+                let heard = client.next(wait::PATIENCE).unwrap();
+                let (lines, namespace) = (heard.header_lines(), Namespace::default());
+                logged(&namespace, &heard.subject, lines, heard.payload).expect("a message of the log")
+            })
+            .collect();
+        assert!(log[0].time.is_some() && log[0].time < log[1].time, "{log:?}");
+        let archived = || {
+            run(async {
+                let link = link(&server).await;
+                Reader::default().read_from(&link, KEYS_ARCHIVE, 0, 10).await.unwrap().messages
+            })
+        };
+        // The mirror keeps the times; it is behind for a moment.
+        let archived = wait::until("the archive has both", || Some(archived()).filter(|all| all.len() == 2));
+        let read = run(async {
+            let link = link(&server).await;
+            Reader::default().read_from(&link, KEYS_EVENTS, 0, 10).await.unwrap().messages
+        });
+        assert_eq!((&read, &archived), (&log, &log), "{version:?}");
+        for known in &log {
+            let subject = format!("$JS.API.STREAM.MSG.GET.{KEYS_EVENTS}");
+            let body = jetstream::message_get(known.sequence);
+            let answer = client.request(&subject, &[], body.as_bytes()).unwrap();
+            assert_eq!(jetstream::message(&answer.payload).unwrap().as_ref(), Some(known), "{version:?}");
+        }
+    }
 }
 
 #[test]

@@ -69,6 +69,7 @@ fn stored(waiting: &Waiting, sequence: u64) -> StoredMessage {
         subject: waiting.message.subject.to_string(),
         headers: waiting.message.headers.clone(),
         payload: waiting.message.payload.clone(),
+        time: None,
     }
 }
 

@@ -386,11 +386,13 @@ impl Machine {
             persist.recorded.push(recorded);
             persist.recorded.extend(voided);
         }
-        let last = batch.commands.last().and_then(|command| command.envelopes.last());
+        let envelopes = || batch.commands.iter().flat_map(|command| &command.envelopes);
+        let last = envelopes().next_back();
         let digest =
             last.map(|last| Digest::of_all([last.subject.as_str().as_bytes(), last.payload.as_slice()]));
         persist.progress =
             Progress { head, head_digest: digest, assembler: Assembler::default(), ..self.progress.clone() };
+        envelopes().for_each(|envelope| persist.progress.chain(&envelope.headers));
         persist.overlay = Overlay::Settle { position };
         persist
     }

@@ -5,7 +5,8 @@ use super::catchup::READ_LIMIT;
 use super::contract::{Failure, Moment, Output, Read, StreamInfo};
 use super::machine::{Machine, State};
 use super::patience::{self, Next};
-use super::reasons::{archive_foreign, archive_settings, behind, gap};
+use super::reasons::{archive_foreign, archive_settings, behind, gap, regressed};
+use crate::admission::StoredMessage;
 use crate::digest::Digest;
 use crate::journal::{Progress, StreamIdentity};
 use crate::rules::Reason;
@@ -19,18 +20,45 @@ use alloc::vec::Vec;
 pub(super) enum Asked {
     /// The stream's own oldest message, to compare with the archive's. With the read that goes on then.
     Oldest(Read),
-    /// Whether there is an archive, and the message at this sequence, which must be this one.
-    Meet(Read, Option<(u64, Digest)>),
+    /// Whether there is an archive, and a message of it, which must be this one.
+    Meet(Read, Option<Spot>),
     /// What follows `head`, and the stream has forgotten.
     Part(StreamIdentity),
+}
+
+/// A message as the stream has it, or had it.
+#[derive(Debug)]
+pub(super) struct Spot {
+    sequence: u64,
+    digest: Digest,
+    /// When it was stored, where that is known.
+    time: Option<String>,
+}
+
+impl Spot {
+    fn of(message: &StoredMessage) -> Self {
+        Self { sequence: message.sequence, digest: message.digest(), time: message.time.clone() }
+    }
+
+    /// Whether the archive has another one there.
+    fn differs(&self, found: &Read) -> bool {
+        let here = found.messages.iter().find(|message| message.sequence == self.sequence);
+        here.is_some_and(|here| {
+            let later = matches!((&self.time, &here.time), (Some(known), Some(time)) if known != time);
+            later || here.digest() != self.digest
+        })
+    }
 }
 
 impl Machine {
     /// Behind a new connection: is there an archive, and is it this stream's?
     pub(super) fn meet(&mut self, read: Read) -> Vec<Output> {
         let (head, first) = (self.progress.head, read.info.first);
-        let known = self.progress.head_digest.filter(|_| head > 0).map(|digest| (head, digest));
-        let seen = || read.messages.first().map(|message| (message.sequence, message.digest()));
+        let time = self.progress.mark.as_ref().filter(|mark| mark.sequence == head);
+        let time = time.map(|mark| mark.time.clone());
+        let known = self.progress.head_digest.filter(|_| head > 0);
+        let known = known.map(|digest| Spot { sequence: head, digest, time });
+        let seen = || read.messages.first().map(Spot::of);
         if known.is_none() && seen().is_none() && first > 1 && first <= read.info.last {
             // It stands further on than one read reaches.
             return self.ask(Asked::Oldest(read), KEYS_EVENTS, first - 1, 1);
@@ -39,8 +67,8 @@ impl Machine {
         self.compare(read, spot)
     }
 
-    fn compare(&mut self, read: Read, spot: Option<(u64, Digest)>) -> Vec<Output> {
-        let (after, limit) = spot.map_or((0, 0), |(sequence, _)| (sequence.saturating_sub(1), 1));
+    fn compare(&mut self, read: Read, spot: Option<Spot>) -> Vec<Output> {
+        let (after, limit) = spot.as_ref().map_or((0, 0), |spot| (spot.sequence.saturating_sub(1), 1));
         self.ask(Asked::Meet(read, spot), KEYS_ARCHIVE, after, limit)
     }
 
@@ -64,8 +92,7 @@ impl Machine {
                     return self.wait(behind(read.info.first), moment);
                 }
                 // What was forgotten meanwhile cannot be compared: the next look begins further on.
-                let oldest = found.messages.first().map(|message| (message.sequence, message.digest()));
-                match oldest {
+                match found.messages.first().map(Spot::of) {
                     Some(spot) => self.compare(read, Some(spot)),
                     None => self.wait(behind(found.info.first), moment),
                 }
@@ -74,15 +101,15 @@ impl Machine {
                 if let Err(reason) = self.recognise_archive(&found, &read.info) {
                     return self.block(reason);
                 }
-                let other = spot.filter(|(sequence, digest)| {
-                    let here = found.messages.iter().find(|message| message.sequence == *sequence);
-                    here.is_some_and(|message| message.digest() != *digest)
-                });
+                let other = spot.filter(|spot| spot.differs(&found));
                 let needed = self.progress.head.saturating_add(1) < read.info.first
                     && self.progress.head < read.info.last;
-                if let Some((sequence, _)) = other.filter(|_| needed) {
-                    return self
-                        .block(archive_foreign(&alloc::format!("its message at {sequence} is another one")));
+                if let Some(Spot { sequence, .. }) = other.as_ref().filter(|_| needed) {
+                    // The archive that it has met before: the stream went back, and has forgotten since where it did.
+                    let known = self.progress.archive.as_ref() == Some(&found.info.identity)
+                        && !self.progress.archive_missing;
+                    let reason = if known { went_back(*sequence) } else { other_archive(*sequence) };
+                    return self.block(reason);
                 }
                 // One that kept what the stream lost is as good as none, until a person has deleted it.
                 self.has_archive = other.is_none();
@@ -178,4 +205,14 @@ impl Machine {
         let age = self.expected.max_age / 1_000_000_000;
         self.first > 1 || self.first_age.is_some_and(|oldest| oldest >= age - age / 3)
     }
+}
+
+fn other_archive(sequence: u64) -> Reason {
+    archive_foreign(&alloc::format!("its message at {sequence} is another one"))
+}
+
+fn went_back(sequence: u64) -> Reason {
+    regressed(alloc::format!(
+        "the message at {sequence} is not the one that was read there, says KEYS_ARCHIVE: confirmed events were lost"
+    ))
 }

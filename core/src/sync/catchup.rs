@@ -1,6 +1,7 @@
 //! Catching up: what is stored behind `head` is admitted and folded, and our own commands among it are ticked off.
 
-use super::contract::{Moment, Output, Persist, Persisted, Read, Status, StreamInfo};
+use super::contract::{Moment, Output, Persist, Persisted, Read, Status};
+use super::known::Compared;
 use super::machine::{Caught, Machine, State};
 use super::reasons::{behind, foreign_registry, incomplete, named, out_of_order};
 use crate::admission::{Complete, Group, StoredMessage};
@@ -8,12 +9,9 @@ use crate::context::RegistryId;
 use crate::journal::{Hold, Own, Progress, State as OwnState};
 use crate::order;
 use crate::registry::{Entity, EntityId, Facts, Lookup, Recorded};
-use crate::rules::Reason;
-use crate::stream::{KEYS_EVENTS, SERVER_FLOOR};
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 /// Messages asked for in one read.
@@ -37,21 +35,19 @@ impl Machine {
             outputs.extend(self.read_archive(events));
             return outputs;
         }
-        // The message at `head` is read again after each connection: is it still the one we know?
-        let after = if self.known { self.progress.head } else { self.progress.head.saturating_sub(1) };
-        outputs.push(Output::ReadFrom { stream: KEYS_EVENTS.to_string(), after, limit: READ_LIMIT });
+        outputs.push(self.read_events());
         outputs
     }
 
     pub(super) fn take_read(&mut self, read: Read, moment: &Moment) -> Vec<Output> {
         let Read { info, mut messages } = read;
         self.server = info.server;
-        let (silent, head) = (messages.is_empty(), self.progress.head);
-        if let Err(reason) = self.recognise(&info, &mut messages) {
-            return self.block(reason);
-        }
-        if silent && !self.known && head > 0 && info.first <= head {
-            return self.wait(behind(head), moment);
+        let compared = self.recognise(&info).and_then(|()| self.compare_read(&info, &mut messages));
+        match compared {
+            Ok(Compared::Same) => {}
+            Ok(Compared::More(after)) => return self.read_more(after),
+            Ok(Compared::Late) => return self.wait(behind(self.progress.head), moment),
+            Err(reason) => return self.block(reason),
         }
         if info.last < self.claimed {
             self.tail.clear();
@@ -90,7 +86,7 @@ impl Machine {
         }
         self.failures = 0;
         let progress = self.progress_on(info.identity);
-        if messages.is_empty() && progress == self.progress {
+        if messages.is_empty() && progress == self.progress && !self.unwritten {
             return self.catch_up();
         }
         self.take_messages(progress, messages, more)
@@ -108,8 +104,7 @@ impl Machine {
             if Some(message.sequence) != progress.head.checked_add(1) && !self.takes_gaps() {
                 return self.block(out_of_order(progress.head, message.sequence));
             }
-            progress.head = message.sequence;
-            progress.head_digest = Some(message.digest());
+            progress.pass(message);
             groups.extend(self.assemble(&mut progress.assembler, message.clone()));
         }
         let mut scopes = order::set(groups.iter().filter_map(whole).flat_map(Complete::scope));
@@ -123,59 +118,6 @@ impl Machine {
         }
         self.state = State::Admitting(Box::new(caught));
         alloc::vec![Output::LoadFacts { scopes: scopes.into_iter().collect() }]
-    }
-
-    /// Is it the stream that this journal knows, with the settings it needs, and nothing lost?
-    pub(super) fn recognise(
-        &self,
-        info: &StreamInfo,
-        messages: &mut Vec<StoredMessage>,
-    ) -> Result<(), Reason> {
-        if let Some(known) = self.progress.stream.as_ref().filter(|known| **known != info.identity) {
-            let text = format!(
-                "this journal belongs to the stream {} made {}, the server has {} made {}",
-                known.name, known.created, info.identity.name, info.identity.created
-            );
-            return Err(named("stream-foreign", text));
-        }
-        let mut differences = self.expected.differences(&info.config);
-        // A server below the floor cannot have it: reading works, and appending names the server.
-        if info.server.is_some_and(|found| found < SERVER_FLOOR) {
-            differences.retain(|difference| difference.setting != "allow_atomic");
-        }
-        if !differences.is_empty() {
-            let all: Vec<String> = differences.iter().map(ToString::to_string).collect();
-            return Err(named(
-                "stream-settings",
-                format!("stream {}: {}", info.identity.name, all.join("; ")),
-            ));
-        }
-        let head = self.progress.head;
-        if info.last < head && !self.ignores_regression() {
-            let text = format!(
-                "the stream ends at {} and had come to {head}: confirmed events were lost",
-                info.last
-            );
-            return Err(named("stream-regressed", text));
-        }
-        if !self.known && head > 0 {
-            let here = messages.first().filter(|message| message.sequence == head).map(StoredMessage::digest);
-            match here {
-                Some(digest) if Some(digest) != self.progress.head_digest && !self.ignores_regression() => {
-                    let text = format!("the message at {head} is not the one that was confirmed there");
-                    return Err(named("stream-regressed", text));
-                }
-                Some(_) => {
-                    messages.remove(0);
-                }
-                // Handed out without it, although the stream has it.
-                None if info.first <= head && !messages.is_empty() => {
-                    return Err(out_of_order(head.saturating_sub(1), info.first));
-                }
-                None => {}
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn admit(
@@ -268,6 +210,7 @@ impl Machine {
         match outcome {
             Persisted::Ok => {
                 self.progress = progress;
+                self.unwritten = false;
                 if more { self.read() } else { self.catch_up() }
             }
             Persisted::Stale => self.reload(),

@@ -57,6 +57,10 @@ pub struct Machine {
     pub(super) idle: bool,
     /// Whether the message at `head` was compared since the last connection.
     pub(super) known: bool,
+    /// How far it was compared, and what came of it: sequence and chain.
+    pub(super) compared: Option<(u64, Digest)>,
+    /// The journal does not say yet when the message at `head` was stored.
+    pub(super) unwritten: bool,
     /// When the leader was asked last, in milliseconds; none where it is to be asked before anything else.
     pub(super) looked_at: Option<u64>,
     pub(super) server: Option<(u32, u32, u32)>,
@@ -193,6 +197,8 @@ impl Machine {
             state: State::Rest,
             idle: false,
             known: false,
+            compared: None,
+            unwritten: false,
             looked_at: None,
             server: None,
             following: false,
@@ -306,6 +312,7 @@ impl Machine {
             (State::PersistingAck { progress, rests }, Input::Persisted(outcome)) => match outcome {
                 Persisted::Ok => {
                     self.progress = *progress;
+                    self.learn_by_log();
                     self.after_ack(rests, moment)
                 }
                 // Another process moved the journal: the stream tells what is there.
@@ -351,6 +358,7 @@ impl Machine {
             return Vec::new();
         }
         self.tail.push(message, self.progress.head);
+        self.learn_by_log();
         match self.state {
             State::Rest if self.idle && self.known && self.tail.is_ahead_of(self.progress.head) => {
                 self.idle = false;

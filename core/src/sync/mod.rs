@@ -5,6 +5,7 @@ mod archive;
 pub(crate) mod breaker;
 mod catchup;
 mod contract;
+mod known;
 mod machine;
 pub(crate) mod patience;
 mod planted;

@@ -38,6 +38,10 @@ pub(super) fn out_of_order(head: u64, found: u64) -> Reason {
     named("history-missing", format!("the server handed out {found} where the message after {head} was due"))
 }
 
+pub(super) fn regressed(text: String) -> Reason {
+    named("stream-regressed", text)
+}
+
 pub(super) fn archive_foreign(why: &str) -> Reason {
     let text = format!(
         "KEYS_ARCHIVE is not the archive of this stream: {why}; if it belongs to it after all, `cim-keys sync --join` takes it, else delete it (nats stream rm KEYS_ARCHIVE, as the steward's account) and let a new one be made"

@@ -19,8 +19,9 @@ pub(super) struct Tail {
 impl Tail {
     /// Takes a message. What does not follow the run begins another one: what is between must be read.
     pub(super) fn push(&mut self, message: StoredMessage, head: u64) {
-        let last = self.run.back().map_or(head, |last| last.sequence);
-        if message.sequence <= last.max(head) {
+        let last = self.run.back().map_or(head.saturating_sub(1), |last| last.sequence);
+        // The one at `head` tells when it was stored.
+        if message.sequence <= last.max(head.saturating_sub(1)) {
             return;
         }
         if message.sequence != last.saturating_add(1) || self.run.len() >= LIMIT || self.bytes >= BYTES {
@@ -33,6 +34,12 @@ impl Tail {
     pub(super) fn clear(&mut self) {
         self.run.clear();
         self.bytes = 0;
+    }
+
+    /// The message at this place, where the log brought it.
+    pub(super) fn at(&self, sequence: u64) -> Option<&StoredMessage> {
+        let place = sequence.checked_sub(self.run.front()?.sequence)?;
+        self.run.get(usize::try_from(place).ok()?)
     }
 
     /// The last sequence that the log told of; 0 where there is none.
@@ -69,7 +76,13 @@ mod tests {
 
     fn message(sequence: u64) -> StoredMessage {
         let headers = Headers::received(Vec::new());
-        StoredMessage { sequence, subject: String::from("a.b.keys.c.d"), headers, payload: Vec::new() }
+        StoredMessage {
+            sequence,
+            subject: String::from("a.b.keys.c.d"),
+            headers,
+            payload: Vec::new(),
+            time: None,
+        }
     }
 
     fn taken(tail: &mut Tail, head: u64) -> Vec<u64> {

@@ -141,7 +141,8 @@ impl Lab {
         payload: Vec<u8>,
     ) -> Result<(), String> {
         self.sequence += 1;
-        let message = StoredMessage { sequence: self.sequence, subject: subject.into(), headers, payload };
+        let message =
+            StoredMessage { sequence: self.sequence, subject: subject.into(), headers, payload, time: None };
         self.stream.push(message.clone());
         let mut outcome = Ok(());
         for group in self.assembler.push(message) {

@@ -40,8 +40,14 @@ impl Store {
                 return Ok(false);
             }
             let progress: Progress = rows::json(&progress)?;
-            let progress =
-                Progress { stream: Some(stream.clone()), archive: None, archive_missing: false, ..progress };
+            // It is known by its messages: what is brought back otherwise than by a backup has other times.
+            let progress = Progress {
+                stream: Some(stream.clone()),
+                mark: None,
+                archive: None,
+                archive_missing: false,
+                ..progress
+            };
             transaction.execute("UPDATE state SET progress = ?1", [rows::to_json(&progress)?])?;
             commit::moved(transaction)?;
             Ok(true)

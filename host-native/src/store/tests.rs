@@ -47,6 +47,7 @@ impl Stream {
                 subject: message.subject.clone(),
                 headers: message.headers.clone(),
                 payload: message.payload.clone(),
+                time: None,
             });
         }
         Reply::Ack { stream: "KEYS_EVENTS".into(), sequence: self.messages.len() as u64, duplicate: false }

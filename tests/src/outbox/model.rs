@@ -95,7 +95,7 @@ impl Stream {
         let sequence = self.log.len() as u64 + 1;
         self.ids.insert(id, (sequence, now));
         let Sent { subject, headers, payload } = sent;
-        self.log.push(StoredMessage { sequence, subject, headers, payload });
+        self.log.push(StoredMessage { sequence, subject, headers, payload, time: None });
         Reply::Ack { stream: STREAM.to_owned(), sequence, duplicate: false }
     }
 

@@ -389,6 +389,8 @@ impl Broker {
             subject: message.subject.clone(),
             headers: message.headers.clone(),
             payload: message.payload.clone(),
+            // Never the same twice, whatever is lost in between.
+            time: Some(format!("{now}.{}", self.log.len() + self.lost.len())),
         };
         self.log.push(Stored { message, origin, at: now });
     }

@@ -98,16 +98,9 @@ impl World {
         self.auditor.follow(&self.broker)
     }
 
-    /// Whether a host has read or confirmed what the stream has no more.
-    pub(super) fn has_regressed(&self, host: usize) -> bool {
-        let progress = self.hosts[host].store.progress();
-        let there = self.broker.at(progress.head).map(|stored| stored.message.digest());
-        progress.head > 0 && there != progress.head_digest
-    }
-
     /// A person recovers the journal of a host that raised the alarm, once the server is there.
     pub(super) fn recover(&mut self, host: usize) -> Result<(), Broken> {
-        if self.hosts[host].machine.is_none() || !self.is_alarmed(host) || !self.has_regressed(host) {
+        if self.hosts[host].machine.is_none() || !self.is_alarmed(host) {
             return Ok(());
         }
         if self.trouble.is_down(self.now) {

@@ -239,6 +239,7 @@ impl Store {
                         subject,
                         headers,
                         payload,
+                        time: None,
                     });
                 }
             }

@@ -2,6 +2,7 @@
 
 use cim_keys::nats::target::Target;
 use cim_keys::pump::End;
+use cim_keys_core::journal::Progress;
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use cim_keys_tests::desk::{Desk, make_streams};
 use cim_keys_tests::server::NatsServer;
@@ -99,7 +100,9 @@ fn who_was_away_reads_the_forgotten_part_from_the_archive_and_appends() {
     let summary = there.sync(&place.target()).drained();
     assert_eq!((summary.admitted, summary.published, summary.anomalies), (4, 1, 0));
     here.sync(&place.target()).drained();
-    assert_eq!(here.store().progress().unwrap(), there.store().progress().unwrap());
+    // Only the newest message whose time they have seen may be another one.
+    let progress = |desk: &Desk| Progress { mark: None, ..desk.store().progress().unwrap() };
+    assert_eq!(progress(&here), progress(&there));
     assert_eq!(here.store().users(None).unwrap().len(), 5);
     assert!(there.store().progress().unwrap().archive.is_some());
 }

@@ -166,6 +166,36 @@ fn what_the_stream_lost_of_ours_is_published_again_once_and_what_it_lost_of_othe
 }
 
 #[test]
+fn a_stream_that_got_again_what_it_had_lost_is_an_alarm_and_loses_nothing() {
+    let person = Person::new();
+    let mut place = Place::new();
+    let here = Desk::founded();
+    here.sync(&place.target()).drained();
+    place.save();
+    here.user("alice");
+    here.user("bob");
+    let there = here.twin();
+    let head = here.sync(&place.target()).drained().head;
+    // As often as it looks, the stream is the one it knows.
+    here.sync(&place.target()).drained();
+    let mark = here.store().progress().unwrap().mark.unwrap();
+    assert_eq!(mark.sequence, head);
+    // What was acknowledged is lost, and another host that had it publishes the same at the same places.
+    place.go_back(&[KEYS_EVENTS, KEYS_ARCHIVE]);
+    assert_eq!(there.sync(&place.target()).drained().head, head);
+    let stored = Ledger::of(&place.server);
+    assert_ne!(stored.at(head).time.as_ref(), Some(&mark.time));
+    here.user("carol");
+    let reason = here.sync(&place.target()).blocked();
+    assert_eq!(reason.code, "stream-regressed", "{}", reason.text);
+    let said = sync(&person, &here, &place.server.url(), &["--recover", "--yes"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert_eq!(said.json()["published"], 1);
+    there.sync(&place.target()).drained();
+    Ledger::of(&place.server).check(&[&here, &there]);
+}
+
+#[test]
 fn an_archive_that_kept_what_the_stream_lost_must_be_deleted_and_is_made_anew() {
     let person = Person::new();
     let mut place = Place::new();

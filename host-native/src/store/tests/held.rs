@@ -333,6 +333,7 @@ fn what_is_handed_out_is_revoked_though_the_command_came_to_the_stream_after_all
             subject: envelope.subject.as_str().into(),
             headers: envelope.headers,
             payload: envelope.payload,
+            time: None,
         });
     }
     two.meet();
