@@ -4,6 +4,7 @@ mod lab;
 
 use cim_keys_core::command::Command;
 use cim_keys_core::context::Context;
+use cim_keys_core::jetstream;
 use cim_keys_core::journal::{Hold, Own, Pending, Progress, Ready, State, StreamIdentity};
 use cim_keys_core::registry::{Facts, Lookup};
 use cim_keys_core::rules::Reason;
@@ -22,9 +23,13 @@ struct Desk {
     held: Vec<Hold>,
     persisted: Vec<Persist>,
     stale: bool,
+    /// Milliseconds.
+    now: u64,
     machine: Machine,
     /// The archive, where there is one: as its leader says it stands.
     archive: Option<StreamInfo>,
+    /// What asking for it gives where there is none.
+    silence: Failure,
 }
 
 impl Desk {
@@ -46,8 +51,10 @@ impl Desk {
             held: vec![],
             persisted: vec![],
             stale: false,
+            now: 0,
             machine,
             archive: None,
+            silence: Failure::StreamMissing,
         }
     }
 
@@ -72,10 +79,11 @@ impl Desk {
 
     /// Hands something in and answers for the store, until the stream is asked or something is waited for.
     fn hand_in(&mut self, input: Input) -> Vec<Output> {
-        let mut outputs = self.machine.handle(input, NOW);
+        let now = Moment { millis: self.now, ..NOW };
+        let mut outputs = self.machine.handle(input, now);
         for _ in 0..100 {
             let Some(answer) = outputs.iter().find_map(|output| self.answer(output)) else { return outputs };
-            outputs = self.machine.handle(answer, NOW);
+            outputs = self.machine.handle(answer, now);
         }
         panic!("the store is asked again and again");
     }
@@ -90,7 +98,7 @@ impl Desk {
                         self.lab.stream.iter().filter(|m| there.contains(&m.sequence)).cloned().collect();
                     Input::Read(Read { info, messages })
                 }
-                None => Input::ReadFailed(Failure::StreamMissing),
+                None => Input::ReadFailed(self.silence.clone()),
             },
             Output::LoadFacts { scopes } => {
                 let facts = self.lab.registry.facts(scopes, false);
@@ -300,6 +308,40 @@ fn what_waits_for_a_majority_is_waited_for() {
 }
 
 #[test]
+fn an_odd_answer_holds_a_command_where_it_lasts_and_a_busy_server_holds_none() {
+    let answered = |text: &str, pause: u64| {
+        let mut desk = Desk::new();
+        desk.user("ann");
+        for tries in 1..40 {
+            desk.sent();
+            let outputs = desk.hand_in(Input::Reply(jetstream::reply(text.as_bytes())));
+            if let Some(held) = desk.held.first() {
+                return Err((tries, desk.now, held.reason.code.clone()));
+            }
+            if tries == 39 {
+                return Ok(reasons(&outputs)
+                    .iter()
+                    .map(|(_, reason)| reason.code.clone())
+                    .collect::<Vec<_>>());
+            }
+            desk.now += pause;
+        }
+        unreachable!("it returns")
+    };
+    // What nobody expects holds a command after five tries, and not within ten seconds.
+    let odd = r#"{"error":{"code":400,"err_code":10999,"description":"no"}}"#;
+    assert_eq!(answered(odd, 20_000), Err((5, 80_000, "server-refuses".into())));
+    assert_eq!(answered(odd, 1_000), Err((11, 10_000, "server-refuses".into())));
+    // A server that has too much to do says so by a number of its own.
+    for busy in [
+        r#"{"error":{"code":429,"err_code":10167,"description":"too many requests"}}"#,
+        r#"{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}"#,
+    ] {
+        assert_eq!(answered(busy, 20_000), Ok(vec!["resources".into()]), "{busy}");
+    }
+}
+
+#[test]
 fn only_the_command_that_is_too_large_is_held() {
     let mut desk = Desk::new();
     for name in ["alice", "bob", "carol"] {
@@ -465,6 +507,30 @@ fn half_a_history_is_refused() {
     let older = |desk: &mut Desk| desk.archive.as_mut().unwrap().identity.created = "tha".into();
     assert_eq!(code(older), "archive-foreign");
     assert_eq!(code(|desk| desk.archive.as_mut().unwrap().config.max_age = 1), "archive-settings");
+}
+
+#[test]
+fn an_archive_that_does_not_answer_now_is_asked_again_where_it_is_needed() {
+    for (silence, code, blocks) in [
+        (Failure::Code { code: 10008 }, "api", false),
+        (Failure::NoResponders, "no-responders", false),
+        (Failure::Unreachable, "unreachable", false),
+        (Failure::Permission { subject: "x".into() }, "permission", true),
+        (Failure::StreamMissing, "history-missing", true),
+    ] {
+        let mut desk = Desk::new();
+        desk.fresh();
+        desk.silence = silence.clone();
+        let outputs = desk.read_all(3);
+        assert!(
+            matches!(&reasons(&outputs)[..], [(blocked, reason)] if *blocked == blocks && reason.code == code),
+            "{silence:?}: {outputs:?}"
+        );
+        // Where nothing is missing, it is done without, unless the server itself is away.
+        desk.fresh();
+        let outputs = desk.read_all(1);
+        assert_eq!(reasons(&outputs).is_empty(), silence != Failure::Unreachable, "{silence:?}: {outputs:?}");
+    }
 }
 
 #[test]

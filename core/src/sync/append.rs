@@ -92,6 +92,7 @@ impl Machine {
 
     fn persist_pass(&mut self, pass: Pass) -> Vec<Output> {
         let until = pass.more.then_some(pass.until);
+        self.checked = pass.until;
         let progress = Progress {
             recheck_due: pass.more,
             rechecked: until.unwrap_or_default(),
@@ -161,6 +162,14 @@ impl Machine {
             if command.position > checked {
                 all = false;
                 break;
+            }
+            if command.position > self.checked && !voiding(&command.envelopes).is_empty() {
+                // What it voids may stand before it, or behind it: both are looked at together.
+                if flies || !batch.commands.is_empty() {
+                    all = false;
+                    break;
+                }
+                return self.recheck();
             }
             let full = !batch.has_room(&command) || self.goes_alone() && !batch.commands.is_empty();
             if full {
@@ -331,8 +340,10 @@ impl Machine {
         self.odd = 0;
         self.alone = false;
         self.conflict_since = None;
-        self.losses = 0;
+        self.losses /= 2;
         self.verified.clear();
+        self.checked = 0;
+        self.tried.clear();
         self.breaker.success(moment);
         let mut outputs = Vec::new();
         let more = self.prepared.is_some();

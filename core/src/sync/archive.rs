@@ -80,6 +80,11 @@ impl Machine {
         self.ask(Asked::Part(events), KEYS_ARCHIVE, self.progress.head, READ_LIMIT)
     }
 
+    /// Whether the stream has forgotten what comes next.
+    fn needs_archive(&self, read: &Read) -> bool {
+        self.progress.head.saturating_add(1) < read.info.first && self.progress.head < read.info.last
+    }
+
     fn ask(&mut self, asked: Asked, stream: &str, after: u64, limit: u32) -> Vec<Output> {
         self.state = State::Asking(Box::new(asked));
         alloc::vec![Output::ReadFrom { stream: stream.to_string(), after, limit }]
@@ -102,9 +107,7 @@ impl Machine {
                     return self.block(reason);
                 }
                 let other = spot.filter(|spot| spot.differs(&found));
-                let needed = self.progress.head.saturating_add(1) < read.info.first
-                    && self.progress.head < read.info.last;
-                if let Some(Spot { sequence, .. }) = other.as_ref().filter(|_| needed) {
+                if let Some(Spot { sequence, .. }) = other.as_ref().filter(|_| self.needs_archive(&read)) {
                     // The archive that it has met before: the stream went back, and has forgotten since where it did.
                     let known = self.progress.archive.as_ref() == Some(&found.info.identity)
                         && !self.progress.archive_missing;
@@ -126,7 +129,9 @@ impl Machine {
         match asked {
             // Going without it is possible, and `status` warns of it.
             Asked::Meet(read, _)
-                if missing || !matches!(failure, Failure::Unreachable | Failure::Authorization { .. }) =>
+                if missing
+                    || !self.needs_archive(&read)
+                        && !matches!(failure, Failure::Unreachable | Failure::Authorization { .. }) =>
             {
                 self.has_archive = false;
                 self.archive.1 = missing;

@@ -96,7 +96,7 @@ pub enum Output {
     Load {
         /// Place in the journal; 0 for the first.
         after: u64,
-        /// At most so many commands.
+        /// At most so many commands; fewer once their messages are [`BATCH_BYTES`](crate::sync::BATCH_BYTES).
         limit: u32,
     },
     /// Load the messages of pending commands behind this place of the journal, to be sent.

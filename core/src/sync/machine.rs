@@ -90,8 +90,9 @@ pub struct Machine {
     pub(super) failures: u32,
     /// Appends in a row that were not confirmed, conflicts left out: reading may work where appending does not.
     pub(super) unsent: u32,
-    /// Odd answers in a row.
+    /// Odd answers in a row, and since when, in milliseconds.
     pub(super) odd: u32,
+    pub(super) odd_since: u64,
     /// A batch was refused for one of its commands: the next one goes alone.
     pub(super) alone: bool,
     pub(super) breaker: Breaker,
@@ -99,6 +100,8 @@ pub struct Machine {
     pub(super) conflict_since: Option<u64>,
     /// Pending commands that are checked again at once, at most.
     pub(super) chunk: u32,
+    /// Place in the journal up to which a pass looked since something was confirmed.
+    pub(super) checked: u64,
     /// Conflicts since an append was stored.
     pub(super) losses: u32,
     /// The `head` at which an append met a conflict last.
@@ -212,10 +215,12 @@ impl Machine {
             failures: 0,
             unsent: 0,
             odd: 0,
+            odd_since: 0,
             alone: false,
             breaker: Breaker::default(),
             conflict_since: None,
             chunk: LOAD_LIMIT,
+            checked: 0,
             losses: 0,
             conflict_at: None,
             bulk_since: None,
@@ -301,8 +306,12 @@ impl Machine {
                     self.progress = *progress;
                     self.redecide(redecide)
                 }
-                // The journal, or its head, was moved by somebody else: reading tells which.
-                Persisted::Stale => self.read(),
+                // The journal, or its head, was moved by somebody else: reading tells which. A shorter look is less likely
+                // to be overtaken again by what is made here meanwhile.
+                Persisted::Stale => {
+                    self.losses = self.losses.saturating_add(1);
+                    self.read()
+                }
                 Persisted::Failed { reason } => self.store_failed(reason),
             },
             (State::Redeciding(rest), Input::Redecided { .. }) => self.redecide(rest),
@@ -406,6 +415,9 @@ impl Machine {
         if !matches!(next, Next::Wait(_) | Next::Reconnect(_)) {
             self.breaker.success(moment);
         }
+        if command.is_some() && !matches!(next, Next::Odd(_)) {
+            self.odd = 0;
+        }
         match (next, command) {
             (Next::Conflict, _) => self.conflict(moment),
             (Next::CatchUp(code), _) => {
@@ -424,8 +436,12 @@ impl Machine {
             (Next::Block(reason), _) => self.block(reason),
             (Next::Hold(reason), Some(command_id)) => self.hold(command_id, reason),
             (Next::Odd(code), Some(command_id)) => {
-                self.odd += 1;
-                if self.odd < patience::ODD_LIMIT {
+                if self.odd == 0 {
+                    self.odd_since = moment.millis;
+                }
+                self.odd = self.odd.saturating_add(1);
+                let lasted = moment.millis.saturating_sub(self.odd_since);
+                if self.odd < patience::ODD_LIMIT || lasted < patience::ODD_TIME {
                     return self.rest(moment);
                 }
                 self.odd = 0;
@@ -480,6 +496,7 @@ impl Machine {
 
     /// The server fails: after a while again, on a new connection where the old one is in doubt or too much fails.
     fn fail(&mut self, reason: Reason, reconnect: bool, moment: &Moment) -> Vec<Output> {
+        self.conflict_since = None;
         let opened = self.breaker.failure(moment);
         let mut outputs = Vec::new();
         if reconnect || opened.is_some() {

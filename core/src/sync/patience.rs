@@ -34,6 +34,8 @@ const CAP: u64 = 30_000;
 pub(crate) const PROBE: u64 = 30_000;
 /// Odd answers in a row before a command is held.
 pub(crate) const ODD_LIMIT: u32 = 5;
+/// Milliseconds of them before it is: what is odd for a moment only holds nothing.
+pub(crate) const ODD_TIME: u64 = 10_000;
 
 /// Milliseconds of appending in bulk before others get room, where others append too.
 const BULK_AMONG_OTHERS: u64 = 1_000;
@@ -106,7 +108,8 @@ pub(crate) fn after_reply(reply: &Reply) -> Next {
             10054 | 10097 => {
                 Next::Hold(reason("too-large", format!("the server refuses a message of this size ({code})")))
             }
-            10002 | 10047 | 10023 | 10028 | 10077 | 429 => Next::Wait(reason(
+            // 10167 is the number of a 429.
+            10002 | 10008 | 10023 | 10028 | 10047 | 10077 | 10167 | 429 => Next::Wait(reason(
                 "resources",
                 format!("the server is out of resources ({code}): see its disk and the account's limits"),
             )),

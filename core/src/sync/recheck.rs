@@ -78,6 +78,7 @@ impl Work {
                     voided: Vec::new(),
                 };
                 voided(&self.events, &recorded).into_iter().for_each(|void| part.record(void));
+                part.record(recorded);
                 facts.overwrite(part);
                 Ok(Verdict::Stands { facts_hash, changed })
             }

@@ -27,7 +27,7 @@ impl Tail {
         if message.sequence != last.saturating_add(1) || self.run.len() >= LIMIT || self.bytes >= BYTES {
             self.clear();
         }
-        self.bytes += message.payload.len();
+        self.bytes += size(&message);
         self.run.push_back(message);
     }
 
@@ -57,15 +57,20 @@ impl Tail {
     pub(super) fn behind(&mut self, head: u64, limit: usize, gaps: bool) -> Vec<StoredMessage> {
         while self.run.front().is_some_and(|first| first.sequence <= head) {
             let old = self.run.pop_front();
-            self.bytes = self.bytes.saturating_sub(old.map_or(0, |old| old.payload.len()));
+            self.bytes = self.bytes.saturating_sub(old.as_ref().map_or(0, size));
         }
         if !gaps && self.run.front().is_none_or(|first| Some(first.sequence) != head.checked_add(1)) {
             return Vec::new();
         }
         let taken: Vec<_> = self.run.drain(..limit.min(self.run.len())).collect();
-        self.bytes = self.bytes.saturating_sub(taken.iter().map(|message| message.payload.len()).sum());
+        self.bytes = self.bytes.saturating_sub(taken.iter().map(size).sum());
         taken
     }
+}
+
+fn size(message: &StoredMessage) -> usize {
+    let headers = message.headers.iter().map(|(name, value)| name.len() + value.len());
+    message.subject.len() + message.payload.len() + headers.sum::<usize>()
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub struct Batch {
 }
 
 impl Store {
-    /// Pending commands behind this place of the journal, at most `limit` of them.
+    /// Pending commands behind this place of the journal, at most `limit` of them and about [`BATCH_BYTES`].
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -37,19 +37,21 @@ impl Store {
             )?;
             let mut found =
                 statement.query([i64::try_from(after).unwrap_or(i64::MAX), i64::from(limit) + 1])?;
-            let mut commands = Vec::new();
+            let (mut commands, mut bytes) = (Vec::new(), 0);
             while let Some(row) = found.next()? {
-                if commands.len() == limit as usize {
+                if commands.len() == limit as usize || bytes >= BATCH_BYTES {
                     return Ok(Batch { commands, more: true, revision });
                 }
                 let position = row.get(0)?;
+                let envelopes = commit::envelopes(transaction, position)?;
+                bytes += envelopes.iter().map(Envelope::len).sum::<usize>();
                 commands.push(Pending {
                     position,
                     command: rows::json(&rows::text(row, 1)?)?,
                     context: rows::json(&rows::text(row, 2)?)?,
                     facts_hash: rows::parse(&rows::text(row, 3)?)?,
                     draft_hash: rows::parse(&rows::text(row, 4)?)?,
-                    envelopes: commit::envelopes(transaction, position)?,
+                    envelopes,
                     messages_hash: row
                         .get::<_, Option<String>>(5)?
                         .map(|hash| rows::parse(&hash))

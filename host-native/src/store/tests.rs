@@ -2,6 +2,7 @@
 
 mod bundle;
 mod held;
+mod voids;
 
 use super::*;
 use crate::ambient::{Ambient, Fixed};
@@ -20,6 +21,7 @@ use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::{
     Failure, Input, Machine, Output, Overlay, Persist, Persisted, Read, Reply, Status, StreamInfo,
 };
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use tempfile::TempDir;
@@ -74,6 +76,11 @@ impl Stream {
 
 /// Drives the machine until nothing is left to do.
 fn sync(host: &Host, stream: &mut Stream) {
+    drive(host, stream, |_| {});
+}
+
+/// The same; `before` it does what the machine asks for, somebody else may act.
+fn drive(host: &Host, stream: &mut Stream, before: impl Fn(&Output)) {
     let store = host.store();
     let mut machine = Machine::new(store.registry_id().unwrap().clone(), store.progress().unwrap());
     let mut inputs = VecDeque::from([Input::Tick]);
@@ -85,6 +92,7 @@ fn sync(host: &Host, stream: &mut Stream) {
             return;
         };
         for output in machine.handle(input, host.ambient().moment().unwrap()) {
+            before(&output);
             match output {
                 Output::ReadFrom { stream: name, after, limit } => {
                     inputs.push_back(if name == KEYS_EVENTS {
@@ -490,4 +498,32 @@ fn other_files_are_refused() {
     assert_eq!(set(99), (newer.clone(), newer));
     let older = StoreError::Older { path: versioned.clone(), found: 2, supported: 4 };
     assert_eq!(set(2), (older.clone(), older));
+}
+
+#[test]
+fn appending_goes_on_while_commands_are_made() {
+    let (one, a, app) = founded();
+    let mut stream = Stream::default();
+    sync(&a, &mut stream);
+    let (_other, b) = copy(&one, 2);
+    for number in 0..300 {
+        user(&a, app, &format!("before {number}"));
+    }
+    // Given something foreign, for which all is checked again, when a command is made during each look at more than a few,
+    user(&b, app, "bob");
+    sync(&b, &mut stream);
+    let (looked, made, stored) = (Cell::new(0), Cell::new(0), Cell::new(0));
+    drive(&a, &mut stream, |output| match output {
+        Output::Load { limit, .. } => looked.set(*limit),
+        Output::Persist(persist) if !persist.confirmed.is_empty() => stored.set(stored.get() + 1),
+        Output::Persist(persist) if matches!(persist.overlay, Overlay::Replace { .. }) => {
+            if looked.get() > 4 && stored.get() < 3 && made.get() < 100 {
+                made.set(made.get() + 1);
+                user(&a, app, &format!("during {}", made.get()));
+            }
+        }
+        _ => {}
+    });
+    // then looks become short enough to come through all the same.
+    assert!((1..100).contains(&made.get()), "{} looks were in vain", made.get());
 }

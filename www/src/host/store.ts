@@ -145,10 +145,17 @@ export class Store {
       const states = tx.objectStore("journal").index("states");
       const range = IDBKeyRange.bound(["pending", after], ["pending", Infinity], true, false);
       const found = (await states.getAll(range, limit + 1)) as Entry[];
+      const most = this.#core.batch_bytes();
+      let bytes = 0;
+      const fits = found.slice(0, limit).filter((entry) => {
+        const has_room = bytes < most;
+        for (const { payload } of entry.pending.envelopes) bytes += payload.length;
+        return has_room;
+      });
       return {
         loaded: {
-          commands: found.slice(0, limit).map((entry) => ({ ...entry.pending, position: entry.position })),
-          more: found.length > limit,
+          commands: fits.map((entry) => ({ ...entry.pending, position: entry.position })),
+          more: found.length > fits.length,
           held_revocations: await heldRevocations(tx),
           revision: (await present(tx)).revision,
         },
