@@ -44,6 +44,8 @@ mod up;
 mod user;
 #[cfg(feature = "nats")]
 mod watch;
+#[cfg(feature = "nats")]
+mod watch_said;
 
 use clap::{Parser, Subcommand};
 use exit::CliError;
