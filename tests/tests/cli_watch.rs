@@ -9,6 +9,7 @@ use cim_keys_tests::wire::Client;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::io::Read;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A registry with an account, on no stream.
@@ -201,35 +202,53 @@ fn others_are_given_its_place_in_the_middle_of_its_work_and_it_goes_on_afterward
     assert_eq!(stored(&server), 15);
 }
 
+/// The folders in a folder, with all that is in them, in place of those of another one.
+fn put(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            if to.exists() {
+                std::fs::remove_dir_all(&to).unwrap();
+            }
+            std::fs::create_dir(&to).unwrap();
+            put(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
 #[test]
-fn what_a_person_must_do_is_done_beside_it() {
+fn what_a_person_is_told_to_do_is_done_beside_it() {
     let person = offline();
     let mut server = NatsServer::plain();
     let url = server.url();
     ok(&person, &["sync", "--server", &url]);
+    let saved = person.home().join("saved");
+    std::fs::create_dir(&saved).unwrap();
+    server.stop();
+    put(server.folder(), &saved);
+    server.restart();
     let watch = watch(&person, &["--server", &url]);
     until(&person, 0, "it is idle", is_idle);
-    // Another server's stream at the same address: the machine blocks,
+    user(&person, "bob");
+    until(&person, 0, "bob is published", |line| line["published"] == 1);
+    // The stream goes back: it says what to do,
     server.stop();
-    for entry in std::fs::read_dir(server.folder()).unwrap().map(|entry| entry.unwrap().path()) {
-        if entry.is_dir() {
-            std::fs::remove_dir_all(entry).unwrap();
-        }
-    }
+    put(&saved, server.folder());
     server.restart();
-    let other = person.twin();
-    let fresh = other.home().join("fresh");
-    ok(&other, &["--data", fresh.to_str().unwrap(), "init", "--name", "Other"]);
-    ok(&other, &["--data", fresh.to_str().unwrap(), "sync", "--server", &url]);
     let after = until(&person, 0, "it is blocked", |line| line["state"] == "blocked");
     let blocked = lines(&person)[after - 1].clone();
-    assert_eq!(blocked["reason"]["code"], "stream-foreign", "{blocked}");
-    assert!(blocked["hints"][0].as_str().unwrap().contains("sync --join"), "{blocked}");
-    // and a command that a person is told to run is refused for what is wrong, not for the watch.
-    let said = person.run(&["sync", "--join", "--server", &url, "--output", "json"]);
-    assert!(said.status != Some(0) && !said.stderr.contains("\"locked\""), "{said:?}");
+    assert_eq!(blocked["reason"]["code"], "stream-regressed", "{blocked}");
+    assert!(blocked["hints"][0].as_str().unwrap().contains("cim-keys sync --recover"), "{blocked}");
+    // and goes on once that is done.
+    ok(&person, &["sync", "--recover", "--yes", "--server", &url]);
+    let after = until(&person, after, "it is idle again", is_idle);
+    user(&person, "carol");
+    until(&person, after, "carol is published", |line| line["published"] == 1);
     watch.signal(Signal::INT);
     assert_eq!(watch.end().status, Some(0));
+    assert_eq!(stored(&server), 15);
 }
 
 #[test]
