@@ -103,10 +103,18 @@ fn each(
     anomalies: &BTreeMap<u64, String>,
     mut take: impl FnMut(Line) -> Result<bool, CliError>,
 ) -> Result<(), CliError> {
-    let head = store.progress().map_err(KeyError::from)?.head;
-    let mut after = args.after.unwrap_or_else(|| head.saturating_sub(args.limit.into()));
+    let head = || Ok::<u64, CliError>(store.progress().map_err(KeyError::from)?.head);
+    let mut after = match args.after {
+        Some(after) => after,
+        None => head()?.saturating_sub(args.limit.into()),
+    };
     let mut left = args.limit;
-    while after < head && left > 0 {
+    while left > 0 {
+        // It may grow meanwhile: what was pending is not to be missed.
+        let head = head()?;
+        if after >= head {
+            break;
+        }
         // Not all at once: a trail may be long.
         let until = head.min(after.saturating_add(PAGE));
         for entry in store.trail_between(after, until, left).map_err(KeyError::from)? {

@@ -104,7 +104,7 @@ enum Verb {
     /// What a server must be told
     #[command(subcommand)]
     Config(config::Verb),
-    /// Publish what is pending, read what others published
+    /// Publish what is pending, read what others published: once, or with --watch until Ctrl-C
     #[cfg(feature = "nats")]
     Sync(sync::Args),
     /// Take part in a registry that exists: read its whole stream into a new store, without any seeds

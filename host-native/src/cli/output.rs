@@ -12,7 +12,7 @@ pub enum Format {
     Text,
     /// One JSON object on one line.
     Json,
-    /// The same; lists, and what comes bit by bit, as one object a line: each row by itself.
+    /// The same; lists, and what comes bit by bit, as one object a row, a row a line.
     Jsonl,
 }
 
