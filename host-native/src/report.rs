@@ -15,6 +15,9 @@ pub const CONTENDED: &str = "contended";
 /// Purposes of locks: a pump at work, and a process that stays and works whenever there is something.
 pub(crate) const SYNC: &str = "sync";
 pub(crate) const WATCH: &str = "watch";
+/// Held by whoever asks a process that stays for its place.
+#[cfg(feature = "nats")]
+pub(crate) const NEXT: &str = "next";
 /// Reasons that a person need not do anything about: it is tried again by itself.
 const PASSING: [&str; 7] =
     ["unreachable", "no-answer", "no-responders", "resources", "api", "read-behind", CONTENDED];
@@ -242,12 +245,15 @@ pub fn lock_file(store: &Path, purpose: &str) -> PathBuf {
 /// Whether a process synchronises this store now. Its lock goes with it, however it ends.
 #[must_use]
 pub fn is_running(store: &Path) -> bool {
-    [SYNC, WATCH].iter().any(|purpose| {
-        let Ok(file) = File::open(lock_file(store, purpose)) else { return false };
-        // Given back at once; whoever takes the place asks again before it gives up.
-        let taken = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
-        taken == Err(rustix::io::Errno::WOULDBLOCK)
-    })
+    [SYNC, WATCH].iter().any(|purpose| is_taken(store, purpose))
+}
+
+/// Whether a process holds the lock of this purpose.
+pub(crate) fn is_taken(store: &Path, purpose: &str) -> bool {
+    let Ok(file) = File::open(lock_file(store, purpose)) else { return false };
+    // Given back at once; whoever takes the place asks again before it gives up.
+    let taken = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+    taken == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 fn after(now: Timestamp, millis: u64) -> Option<Timestamp> {

@@ -9,6 +9,7 @@ use cim_keys_tests::wire::Client;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::io::Read;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A registry with an account, on no stream.
@@ -89,13 +90,13 @@ fn it_publishes_what_other_processes_decide_and_reads_what_other_hosts_publish()
     let after = until(&person, after, "carol is read", |line| line["admitted"] == 1);
     let users = person.run(&["list", "users", "--output", "json"]).stdout;
     assert!(users.contains("carol"), "{users}");
-    // A run of its own finds its place free: the watch rests.
+    // A run of its own is given the place.
     user(&person, "dave");
     until(&person, after, "dave is published", |line| line["published"] == 1);
     ok(&person, &["sync", "--server", &url]);
     let second = person.run(&["sync", "--watch", "--server", &url]);
     assert_eq!(second.status, Some(5), "{second:?}");
-    assert!(second.stderr.contains("another process is at work here (watch"), "{second:?}");
+    assert!(second.stderr.contains("a `sync --watch` runs on this registry already"), "{second:?}");
 
     watch.signal(Signal::INT);
     assert_eq!(watch.end().status, Some(0));
@@ -129,6 +130,7 @@ fn it_survives_the_loss_of_its_server_and_says_so() {
     said("idle");
     server.kill();
     said("waiting");
+    said("looks again in ");
     let gone = wait::until("status knows", || {
         let sync = status(&person)["sync"].clone();
         (sync["state"] == "waiting").then_some(sync)
@@ -162,6 +164,116 @@ fn it_waits_for_a_server_that_is_not_there_yet() {
     watch.signal(Signal::INT);
     assert_eq!(watch.end().status, Some(0));
     assert_eq!(stored(&server), 13);
+}
+
+#[test]
+fn others_are_given_its_place_in_the_middle_of_its_work_and_it_goes_on_afterwards() {
+    let person = offline();
+    let server = NatsServer::plain();
+    let url = server.url();
+    ok(&person, &["sync", "--server", &url]);
+    let proxy = Proxy::start(server.address());
+    let watch = watch(&person, &["--server", &proxy.url()]);
+    until(&person, 0, "it is idle", is_idle);
+    // What it publishes does not arrive,
+    let held = proxy.hold(1, |subject| subject.starts_with("cowboyai."));
+    user(&person, "bob");
+    wait::until("a publish is held", || (held.met() > 0).then_some(()));
+    // and whoever else comes publishes it, several at once as well.
+    let others: Vec<_> =
+        (0..3).map(|_| person.start(&["sync", "--server", &url, "--output", "json"])).collect();
+    let mut published = 0;
+    for other in others {
+        let said = other.end().json();
+        assert_eq!(said["pending"], 0, "{said}");
+        published += said["published"].as_u64().unwrap();
+    }
+    assert_eq!(published, 1);
+    held.let_go();
+    user(&person, "carol");
+    until(&person, 0, "carol is published", |line| line["published"] == 1 && line["state"] == "idle");
+    watch.signal(Signal::INT);
+    assert_eq!(watch.end().status, Some(0));
+    let seen = status(&person);
+    assert_eq!(
+        (&seen["sync"]["state"], &seen["pending"], &seen["held"]),
+        (&"idle".into(), &0.into(), &0.into())
+    );
+    assert_eq!(stored(&server), 15);
+}
+
+/// The folders in a folder, with all that is in them, in place of those of another one.
+fn put(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            if to.exists() {
+                std::fs::remove_dir_all(&to).unwrap();
+            }
+            std::fs::create_dir(&to).unwrap();
+            put(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_person_is_told_to_do_is_done_beside_it() {
+    let person = offline();
+    let mut server = NatsServer::plain();
+    let url = server.url();
+    ok(&person, &["sync", "--server", &url]);
+    let saved = person.home().join("saved");
+    std::fs::create_dir(&saved).unwrap();
+    server.stop();
+    put(server.folder(), &saved);
+    server.restart();
+    let watch = watch(&person, &["--server", &url]);
+    until(&person, 0, "it is idle", is_idle);
+    user(&person, "bob");
+    until(&person, 0, "bob is published", |line| line["published"] == 1);
+    // The stream goes back: it says what to do,
+    server.stop();
+    put(&saved, server.folder());
+    server.restart();
+    let after = until(&person, 0, "it is blocked", |line| line["state"] == "blocked");
+    let blocked = lines(&person)[after - 1].clone();
+    assert_eq!(blocked["reason"]["code"], "stream-regressed", "{blocked}");
+    assert!(blocked["hints"][0].as_str().unwrap().contains("cim-keys sync --recover"), "{blocked}");
+    // and goes on once that is done.
+    ok(&person, &["sync", "--recover", "--yes", "--server", &url]);
+    let after = until(&person, after, "it is idle again", is_idle);
+    user(&person, "carol");
+    until(&person, after, "carol is published", |line| line["published"] == 1);
+    watch.signal(Signal::INT);
+    assert_eq!(watch.end().status, Some(0));
+    assert_eq!(stored(&server), 15);
+}
+
+#[test]
+fn a_terminal_shows_how_long_it_waits_and_is_wiped() {
+    let person = offline();
+    let mut server = NatsServer::plain();
+    let url = server.url();
+    server.kill();
+    let (watch, mut terminal) = person.start_on_terminal(&["sync", "--watch", "--server", &url]);
+    let mut drawn = Vec::new();
+    let mut shows = |what: &str, drawn: &mut Vec<u8>| {
+        while !String::from_utf8_lossy(drawn).contains(what) {
+            let mut piece = [0; 4096];
+            let read = terminal.read(&mut piece).unwrap_or(0);
+            assert!(read > 0, "{what}: {:?}", String::from_utf8_lossy(drawn));
+            drawn.extend(&piece[..read]);
+        }
+    };
+    shows("\u{1b}[Kwaiting for 1 s, looks again in ", &mut drawn);
+    server.restart();
+    shows("  idle       ", &mut drawn);
+    watch.signal(Signal::INT);
+    shows("stopping: nothing is lost", &mut drawn);
+    let said = watch.end();
+    assert_eq!((said.status, said.stdout.as_str()), (Some(0), ""), "{said:?}");
 }
 
 /// A server in operator mode that trusts a person's registry, and creds of the host.

@@ -118,7 +118,7 @@ pub(super) fn run(verb: &Verb, globals: &Globals) -> Result<(), CliError> {
 fn list(globals: &Globals) -> Result<(), CliError> {
     let held = globals.store()?.held().map_err(KeyError::from)?;
     let list = List { held: held.iter().map(HeldView::from).collect() };
-    globals.output().data(&list, |list| {
+    globals.output().list(&list, &list.held, |list| {
         let row = |held: &HeldView| {
             vec![
                 held.command_id.to_string(),

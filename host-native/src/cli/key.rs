@@ -397,7 +397,8 @@ fn list(args: &List, globals: &Globals) -> Result<(), CliError> {
     let store = globals.store()?;
     let owner = args.owner.as_deref().map(|owner| resolve::owner(&store, owner)).transpose()?;
     let keys = views(&store, owner)?;
-    globals.output().data(&KeyList { keys }, |list| key_table(&list.keys))
+    let list = KeyList { keys };
+    globals.output().list(&list, &list.keys, |list| key_table(&list.keys))
 }
 
 pub(super) fn views(store: &Store, owner: Option<PublicKey>) -> Result<Vec<View>, CliError> {

@@ -3,11 +3,12 @@
 use super::entities::{HeldView, View, Viewer, marks};
 use super::exit::CliError;
 use super::globals::Globals;
-use super::output::table;
+use super::output::{Output, table};
 use super::{key, resolve};
 use crate::ambient::Ambient;
 use crate::error::KeyError;
 use crate::store::{Listed, Store};
+use cim_keys_core::nkey::PublicKey;
 use serde::Serialize;
 
 /// Flags of `list`.
@@ -50,6 +51,12 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     let mut list = List { operators: None, accounts: None, users: None, keys: None, held };
     let account = args.account.as_deref().map(|account| resolve::account(&store, account)).transpose()?;
     let owner = account.map(|account| account.key);
+    let output = globals.output();
+    if output.is_lines() {
+        rows(&store, args.what, owner, output)?;
+        warn(list.held.len(), globals);
+        return Ok(());
+    }
     let text = match args.what {
         What::Operators => {
             let views = views(&store, &store.operators().map_err(KeyError::from)?)?;
@@ -76,13 +83,34 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
             text
         }
     };
-    let output = globals.output();
     output.data(&list, |_| text)?;
-    if !list.held.is_empty() && !output.is_json() {
-        let count = list.held.len();
-        output.warn(&format!("{count} held and not listed: cim-keys{} status", globals.again()));
+    if !output.is_json() {
+        warn(list.held.len(), globals);
     }
     Ok(())
+}
+
+/// One object a line, each made when it is its turn.
+fn rows(store: &Store, what: What, owner: Option<PublicKey>, output: Output) -> Result<(), CliError> {
+    let listed = match what {
+        What::Operators => store.operators(),
+        What::Accounts => store.accounts(),
+        What::Users => store.users(owner),
+        What::Keys => store.keys(owner),
+    };
+    let viewer = Viewer::new(store, Ambient::system().now());
+    for listed in listed.map_err(KeyError::from)? {
+        if !output.row(&viewer.view(&listed)?)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn warn(held: usize, globals: &Globals) {
+    if held > 0 {
+        globals.output().warn(&format!("{held} held and not listed: cim-keys{} status", globals.again()));
+    }
 }
 
 fn views(store: &Store, listed: &[Listed]) -> Result<Vec<View>, CliError> {

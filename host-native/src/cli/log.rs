@@ -4,10 +4,14 @@ use super::exit::CliError;
 use super::globals::Globals;
 use super::output::table;
 use crate::error::KeyError;
+use crate::store::Store;
 use cim_keys_core::headers::{CIM_CORRELATION_ID, CIM_EVENT_ID, CIM_EVENT_TYPE, CIM_TIMESTAMP, Headers};
 use cim_keys_core::journal::State;
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+/// Messages of the stream that are in memory at once.
+const PAGE: u64 = 1000;
 
 /// Flags of `log`.
 #[derive(Debug, clap::Args)]
@@ -66,20 +70,16 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
             anomaly.sequences.into_iter().map(move |sequence| (sequence, text.clone()))
         })
         .collect();
+    let output = globals.output();
+    if output.is_lines() {
+        return each(&store, args, &anomalies, |line| output.row(&line));
+    }
     let mut events = Vec::new();
-    let head = store.progress().map_err(KeyError::from)?.head;
-    let after = args.after.unwrap_or_else(|| head.saturating_sub(args.limit.into()));
-    for entry in store.trail(after, args.limit).map_err(KeyError::from)? {
-        let reason = anomalies.get(&entry.sequence).cloned();
-        let state = if reason.is_some() { "anomaly" } else { "confirmed" };
-        let line = line(state, entry.subject, &entry.headers, &entry.payload, args.payload);
-        events.push(Line { sequence: Some(entry.sequence), reason, ..line });
-    }
-    for event in store.pending_events(args.limit).map_err(KeyError::from)? {
-        let state = if event.state == State::Held { "held" } else { "pending" };
-        events.push(line(state, event.subject, &event.headers, &event.payload, args.payload));
-    }
-    globals.output().data(&Trail { events }, |trail| {
+    each(&store, args, &anomalies, |line| {
+        events.push(line);
+        Ok(true)
+    })?;
+    output.data(&Trail { events }, |trail| {
         let rows = trail.events.iter().map(|line| {
             vec![
                 line.sequence.map_or_else(|| "-".to_owned(), |sequence| sequence.to_string()),
@@ -94,6 +94,47 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         });
         table(&["seq", "time", "event", "about", "actor", "state"], rows.collect())
     })
+}
+
+/// Makes line after line, as long as they are taken.
+fn each(
+    store: &Store,
+    args: &Args,
+    anomalies: &BTreeMap<u64, String>,
+    mut take: impl FnMut(Line) -> Result<bool, CliError>,
+) -> Result<(), CliError> {
+    let head = || Ok::<u64, CliError>(store.progress().map_err(KeyError::from)?.head);
+    let mut after = match args.after {
+        Some(after) => after,
+        None => head()?.saturating_sub(args.limit.into()),
+    };
+    let mut left = args.limit;
+    while left > 0 {
+        // It may grow meanwhile: what was pending is not to be missed.
+        let head = head()?;
+        if after >= head {
+            break;
+        }
+        // Not all at once: a trail may be long.
+        let until = head.min(after.saturating_add(PAGE));
+        for entry in store.trail_between(after, until, left).map_err(KeyError::from)? {
+            left = left.saturating_sub(1);
+            let reason = anomalies.get(&entry.sequence).cloned();
+            let state = if reason.is_some() { "anomaly" } else { "confirmed" };
+            let line = line(state, entry.subject, &entry.headers, &entry.payload, args.payload);
+            if !take(Line { sequence: Some(entry.sequence), reason, ..line })? {
+                return Ok(());
+            }
+        }
+        after = until;
+    }
+    for event in store.pending_events(args.limit).map_err(KeyError::from)? {
+        let state = if event.state == State::Held { "held" } else { "pending" };
+        if !take(line(state, event.subject, &event.headers, &event.payload, args.payload))? {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 fn line(state: &'static str, subject: String, headers: &Headers, payload: &[u8], whole: bool) -> Line {

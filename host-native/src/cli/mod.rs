@@ -23,6 +23,8 @@ mod key;
 mod key_import;
 mod list;
 mod log;
+#[cfg(feature = "nats")]
+mod outbox;
 pub mod output;
 pub mod parse;
 #[cfg(feature = "nats")]
@@ -44,6 +46,8 @@ mod up;
 mod user;
 #[cfg(feature = "nats")]
 mod watch;
+#[cfg(feature = "nats")]
+mod watch_said;
 
 use clap::{Parser, Subcommand};
 use exit::CliError;
@@ -100,7 +104,7 @@ enum Verb {
     /// What a server must be told
     #[command(subcommand)]
     Config(config::Verb),
-    /// Publish what is pending, read what others published
+    /// Publish what is pending, read what others published: once, or with --watch until Ctrl-C
     #[cfg(feature = "nats")]
     Sync(sync::Args),
     /// Take part in a registry that exists: read its whole stream into a new store, without any seeds
@@ -109,6 +113,10 @@ enum Verb {
     /// Bring account tokens to every server, and read them back
     #[cfg(feature = "nats")]
     Push(push::Args),
+    /// A service's own events (`publish_event`): how they stand in its outbox
+    #[cfg(feature = "nats")]
+    #[command(subcommand)]
+    Outbox(outbox::Verb),
     /// Start a private development system, everything fresh
     #[cfg(feature = "nats")]
     Up(up::Args),
@@ -137,6 +145,8 @@ impl Verb {
             Self::Clone(args) => clone::run(args, globals),
             #[cfg(feature = "nats")]
             Self::Push(args) => push::run(args, globals),
+            #[cfg(feature = "nats")]
+            Self::Outbox(verb) => outbox::run(verb, globals),
             #[cfg(feature = "nats")]
             Self::Up(args) => up::run(args, globals),
         }

@@ -12,7 +12,7 @@ pub enum Format {
     Text,
     /// One JSON object on one line.
     Json,
-    /// The same; lists, and what comes bit by bit, as one object a line.
+    /// The same; lists, and what comes bit by bit, as one object a row, a row a line.
     Jsonl,
 }
 
@@ -55,11 +55,18 @@ impl Output {
         if !line.ends_with('\n') && !line.is_empty() {
             line.push('\n');
         }
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::unexpected(&error)),
-            _ => Ok(()),
-        }
+        put(&line).map(|_| ())
+    }
+
+    /// Writes one row of what comes bit by bit to stdout, as JSON on a line of its own. False where whoever reads has gone
+    /// away: more is not worth making.
+    ///
+    /// # Errors
+    /// See [`data`](Self::data).
+    pub fn row<T: Serialize>(&self, row: &T) -> Result<bool, CliError> {
+        let mut line = serde_json::to_string(row).map_err(|error| CliError::unexpected(&error))?;
+        line.push('\n');
+        put(&line)
     }
 
     /// Writes a list to stdout: one object a line where lines are wanted, else as [`data`](Self::data) does.
@@ -73,7 +80,12 @@ impl Output {
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), CliError> {
         if self.is_lines() {
-            return lines.iter().try_for_each(|line| self.data(line, |_| String::new()));
+            for line in lines {
+                if !self.row(line)? {
+                    break;
+                }
+            }
+            return Ok(());
         }
         self.data(whole, text)
     }
@@ -99,6 +111,16 @@ impl Output {
         for hint in &error.hints {
             self.say(&format!("  {} {hint}", paint("hint:", "36")));
         }
+    }
+}
+
+/// False where whoever reads has gone away.
+fn put(text: &str) -> Result<bool, CliError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(CliError::unexpected(&error)),
+        Ok(()) => Ok(true),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Between two drawings; short runs draw nothing.
-const STEP: Duration = Duration::from_millis(500);
+pub(super) const STEP: Duration = Duration::from_millis(500);
 /// Characters of the bar itself.
 const WIDTH: u64 = 24;
 
@@ -39,7 +39,7 @@ impl<'a> Bar<'a> {
             tokio::select! {
                 biased;
                 done = &mut work => break done,
-                _ = step.tick() => self.draw(total, began.elapsed()),
+                _ = step.tick() => self.draw(&self.publishing(total, began.elapsed())),
             }
         };
         self.clear();
@@ -54,10 +54,23 @@ impl<'a> Bar<'a> {
         }
     }
 
-    fn draw(&self, total: u64, took: Duration) {
+    /// How far it has come since there were `total` pending commands.
+    pub(super) fn publishing(&self, total: u64, took: Duration) -> String {
         let left = self.store.pending().unwrap_or_default();
         let head = || self.store.progress().map(|progress| progress.head).unwrap_or_default();
-        let line = if total == 0 { format!("read up to {}", head()) } else { line(total, left, took) };
+        if total == 0 { format!("read up to {}", head()) } else { line(total, left, took) }
+    }
+
+    /// Whether lines are drawn at all.
+    pub(super) fn is_shown(&self) -> bool {
+        self.shown
+    }
+
+    /// Draws this line over the one before.
+    pub(super) fn draw(&self, line: &str) {
+        if !self.shown {
+            return;
+        }
         let mut stderr = io::stderr().lock();
         let _ = write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush());
         self.drawn.set(true);

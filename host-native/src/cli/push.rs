@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     let mode = Mode { unconfirmed: args.unconfirmed, repair: args.repair, dry_run: args.dry_run };
     let _lock = Lock::take(host.store().path())?;
     let report = block_on(push(&host, &servers, mode, globals))??;
-    globals.output().data(&report, text)?;
+    globals.output().list(&report, &report.accounts, text)?;
     judge(&report, mode)
 }
 

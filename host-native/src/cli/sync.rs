@@ -44,7 +44,7 @@ pub(super) struct Args {
     /// say): only where founding, operator and the last message read are the same. Its archive is met again, too
     #[arg(long, conflicts_with = "watch")]
     join: bool,
-    /// Stay, and publish and read whatever comes, until Ctrl-C
+    /// Stay, and publish and read whatever comes, until Ctrl-C (status 0); other verbs, sync and push too, work beside it
     #[arg(long, conflicts_with = "timeout")]
     watch: bool,
 }

@@ -21,9 +21,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 /// Version of the tables; a file of another one is refused.
-const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 1;
 /// Marks the file as ours: `CIMO`.
-const APPLICATION: i64 = 0x4349_4D4F;
+pub(super) const APPLICATION: i64 = 0x4349_4D4F;
 
 const TABLES: &str = "
 CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), stream TEXT NOT NULL, namespace TEXT NOT NULL);
@@ -225,13 +225,7 @@ impl Journal {
     }
 
     pub(super) fn counts(&self) -> Result<Counts, StoreError> {
-        self.read(|transaction| {
-            let count = "SELECT count(*) FILTER (WHERE outcome IS NULL), count(*) FILTER (WHERE published), \
-                         count(*) FILTER (WHERE outcome IS NOT NULL AND NOT published) FROM events";
-            Ok(transaction.query_row(count, [], |row| {
-                Ok(Counts { pending: row.get(0)?, published: row.get(1)?, refused: row.get(2)? })
-            })?)
-        })
+        self.read(counts)
     }
 
     pub(super) fn forget_settled(&self, before: Timestamp) -> Result<u64, StoreError> {
@@ -283,6 +277,14 @@ impl Journal {
     }
 }
 
+pub(super) fn counts(transaction: &Transaction<'_>) -> Result<Counts, RowError> {
+    let count = "SELECT count(*) FILTER (WHERE outcome IS NULL), count(*) FILTER (WHERE published), \
+                 count(*) FILTER (WHERE outcome IS NOT NULL AND NOT published) FROM events";
+    Ok(transaction.query_row(count, [], |row| {
+        Ok(Counts { pending: row.get(0)?, published: row.get(1)?, refused: row.get(2)? })
+    })?)
+}
+
 fn waiting(row: &Row<'_>) -> Result<Waiting, RowError> {
     let id: Vec<u8> = row.get(1)?;
     let subject: String = row.get(2)?;
@@ -298,7 +300,7 @@ fn waiting(row: &Row<'_>) -> Result<Waiting, RowError> {
     Ok(Waiting { position: row.get(0)?, message, attempt })
 }
 
-fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, RowError> {
+pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, RowError> {
     json::from_text(text).map_err(|_| RowError::Damaged("a record of an event"))
 }
 

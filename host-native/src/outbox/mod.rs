@@ -4,6 +4,7 @@
 //! measure, and whoever publishes them need not wait for whoever synchronises keys.
 
 mod journal;
+pub mod look;
 mod pump;
 mod receipt;
 
@@ -17,9 +18,13 @@ use cim_keys_core::outbox::{DomainEvent, check_place};
 use cim_keys_core::subjects::{Namespace, Token};
 use cim_keys_core::time::Timestamp;
 use journal::Journal;
+use serde::Serialize;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+
+/// What the lock of who publishes is for.
+const PURPOSE: &str = "publish";
 
 /// What a service publishes through: one file, one stream, one namespace. Cheap to clone; threads and processes may
 /// journal events into one file together, and one of them publishes at a time ([`OutboxPump`]).
@@ -36,7 +41,7 @@ struct Inner {
 }
 
 /// How many events stand where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Not settled.
     pub pending: u64,

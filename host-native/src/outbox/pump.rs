@@ -1,6 +1,6 @@
 //! Drives the machine over a journal and a connection: does what comes out, hands in what came back.
 
-use super::Outbox;
+use super::{Outbox, PURPOSE};
 use crate::crash::{self, Step};
 use crate::nats::append;
 use crate::nats::find;
@@ -15,8 +15,6 @@ use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What the lock is for.
-const PURPOSE: &str = "publish";
 /// How often a pump that stays looks whether another process wrote into its journal.
 const LOOK: Duration = Duration::from_millis(200);
 /// How often a pump that waits looks whether there are other creds.

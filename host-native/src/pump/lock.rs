@@ -6,10 +6,16 @@ use crate::store::StoreError;
 use rustix::fs::FlockOperation;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How often a place that is taken is asked for again, 10 ms apart.
-const LOOKS: u32 = 10;
+/// Between two looks at a place that is taken.
+const STEP: Duration = Duration::from_millis(10);
+/// How long a place that is taken is asked for: somebody may only be looking whether it is.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// The same where a process stays on it that gives it up when it is asked to, and takes it again afterwards.
+const HANDED_OVER: Duration = Duration::from_secs(10);
+/// How often who stays looks whether somebody else wants the place.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Only one pump works on a store: this is its place, given up on drop or when the process ends.
 #[derive(Debug)]
@@ -18,19 +24,70 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the place beside this store.
+    /// Takes the place beside this store. Where a process stays on it (`sync --watch`), it is asked for the place, and has
+    /// it again once this is dropped.
     ///
     /// # Errors
-    /// [`PumpError::Locked`] where another process has it.
+    /// [`PumpError::Locked`] where another process has it, and does not give it up within seconds.
     pub fn take(store: &Path) -> Result<Self, PumpError> {
-        Self::named(store, report::SYNC)
+        let began = Instant::now();
+        let mut asks = None;
+        loop {
+            if let Some(lock) = Self::at_once(store, report::SYNC)? {
+                return Ok(lock);
+            }
+            if asks.is_none() {
+                asks = Self::at_once(store, report::NEXT)?;
+            }
+            let patience = if report::is_taken(store, report::WATCH) { HANDED_OVER } else { PATIENCE };
+            if began.elapsed() >= patience {
+                return Err(locked(store, report::SYNC));
+            }
+            std::thread::sleep(STEP);
+        }
     }
 
-    /// The same for another purpose: `<store>.<purpose>.lock`.
+    /// The same for another purpose, and without asking for it: `<store>.<purpose>.lock`.
     ///
     /// # Errors
     /// See [`take`](Self::take).
     pub fn named(store: &Path, purpose: &'static str) -> Result<Self, PumpError> {
+        let began = Instant::now();
+        loop {
+            if let Some(lock) = Self::at_once(store, purpose)? {
+                return Ok(lock);
+            }
+            if began.elapsed() >= PATIENCE {
+                return Err(locked(store, purpose));
+            }
+            std::thread::sleep(STEP);
+        }
+    }
+
+    /// Takes a pump's place for a process that stays: as soon as nobody else has it or asks for it.
+    ///
+    /// # Errors
+    /// The lock file cannot be used.
+    pub async fn stay(store: &Path) -> Result<Self, PumpError> {
+        loop {
+            if !report::is_taken(store, report::NEXT)
+                && let Some(lock) = Self::at_once(store, report::SYNC)?
+            {
+                return Ok(lock);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until another process asks for the place ([`take`](Self::take)): whoever stays on it gives it up then.
+    pub async fn is_wanted(store: &Path) {
+        while !report::is_taken(store, report::NEXT) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// None where another process has it.
+    fn at_once(store: &Path, purpose: &str) -> Result<Option<Self>, PumpError> {
         let path = report::lock_file(store, purpose);
         let failed = |reason: String| PumpError::Lock { path: path.clone(), reason };
         let mut options = File::options();
@@ -41,21 +98,16 @@ impl Lock {
             options.mode(0o600);
         }
         let file = options.open(&path).map_err(|error| failed(error.to_string()))?;
-        let mut taken = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        for _ in 0..LOOKS {
-            if taken != Err(rustix::io::Errno::WOULDBLOCK) {
-                break;
-            }
-            // Somebody may only be looking whether the place is taken.
-            std::thread::sleep(Duration::from_millis(10));
-            taken = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        }
-        match taken {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(PumpError::Locked { purpose, path }),
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(failed(error.to_string())),
         }
     }
+}
+
+fn locked(store: &Path, purpose: &'static str) -> PumpError {
+    PumpError::Locked { purpose, path: report::lock_file(store, purpose) }
 }
 
 /// Why a pump cannot work.

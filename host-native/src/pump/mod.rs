@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use work::Work;
 
@@ -79,6 +80,8 @@ pub struct Pump<'a> {
     expected: Option<StreamConfig>,
     work: Work,
     summary: Summary,
+    /// The summary, for whoever looks while it works.
+    told: watch::Sender<Summary>,
     trouble: Option<LinkError>,
 }
 
@@ -101,6 +104,7 @@ impl<'a> Pump<'a> {
             expected: None,
             work: Work::default(),
             summary: Summary::default(),
+            told: watch::channel(Summary::default()).0,
             trouble: None,
         }
     }
@@ -130,6 +134,12 @@ impl<'a> Pump<'a> {
     #[must_use]
     pub fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// What was done so far, to be looked at while it works.
+    #[must_use]
+    pub fn summaries(&self) -> watch::Receiver<Summary> {
+        self.told.subscribe()
     }
 
     /// The connection, where there is one.
@@ -227,7 +237,10 @@ impl<'a> Pump<'a> {
                 for output in outputs {
                     match &output {
                         Output::Report(new) => {
-                            report(new);
+                            // A journal that another process moved is begun again: no news.
+                            if !matches!(new, Status::Blocked { reason } if reason.code == MOVED) {
+                                report(new);
+                            }
                             status = new.clone();
                             if let Some(end) = ends(mode, &status) {
                                 return Ok(end);
@@ -315,6 +328,7 @@ impl<'a> Pump<'a> {
                     Err(error) => return Err(error.into()),
                 };
                 self.summary.redecided += u64::from(resolved);
+                self.tell();
                 Some(Input::Redecided { command_id, resolved })
             }
             Output::Wait { millis } => {
@@ -400,6 +414,13 @@ impl<'a> Pump<'a> {
             }
         }
         summary.held.extend(persist.held.iter().cloned());
+        self.tell();
+    }
+
+    fn tell(&self) {
+        if self.told.receiver_count() > 0 {
+            self.told.send_replace(self.summary.clone());
+        }
     }
 
     /// What was held and is pending again, or settled, is not held.

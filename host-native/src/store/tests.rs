@@ -214,6 +214,11 @@ fn what_is_pending_is_confirmed_once_and_stands_in_the_trail() {
         assert_eq!((&entry.subject, &entry.payload), (&message.subject, &message.payload));
     }
     assert_eq!(host.store().trail(count as u64 - 1, 5).unwrap().len(), 1);
+    // Piece by piece it is the same.
+    let pieces = (0..count as u64).step_by(2).flat_map(|after| {
+        host.store().trail_between(after, after + 2, 1000).unwrap().into_iter().map(|entry| entry.sequence)
+    });
+    assert_eq!(pieces.collect::<Vec<_>>(), (1..=count as u64).collect::<Vec<_>>());
     assert!(host.store().pending_events(10).unwrap().is_empty());
 }
 

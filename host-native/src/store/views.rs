@@ -250,19 +250,30 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn trail(&self, after: u64, limit: u32) -> Result<Vec<TrailEntry>, StoreError> {
+        self.trail_between(after, u64::MAX, limit)
+    }
+
+    /// The same up to a sequence: what lies behind that is not looked at.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn trail_between(&self, after: u64, until: u64, limit: u32) -> Result<Vec<TrailEntry>, StoreError> {
         self.read(|transaction| {
             let mut statement = transaction.prepare_cached(
                 "SELECT sequence, subject, headers, payload FROM (
-                     SELECT sequence, subject, headers, payload FROM messages WHERE sequence > ?1
+                     SELECT sequence, subject, headers, payload FROM messages
+                     WHERE sequence > ?1 AND sequence <= ?3
                      UNION ALL
                      SELECT j.first + e.id % 1024, e.subject, e.headers, e.payload
                      FROM journal AS j
                      CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
-                     WHERE j.first > ?1 - 1000 AND j.first + e.id % 1024 > ?1
+                     WHERE j.first > ?1 - 1000 AND j.first <= ?3
+                     AND j.first + e.id % 1024 > ?1 AND j.first + e.id % 1024 <= ?3
                      AND NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.sequence = j.first + e.id % 1024)
                  ) ORDER BY sequence LIMIT ?2",
             )?;
-            let mut found = statement.query([i64::try_from(after).unwrap_or(i64::MAX), i64::from(limit)])?;
+            let sequence = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            let mut found = statement.query([sequence(after), i64::from(limit), sequence(until)])?;
             let mut list = Vec::new();
             while let Some(row) = found.next()? {
                 list.push(TrailEntry {

@@ -265,3 +265,41 @@ fn several_processes_write_at_once() {
         users["users"].as_array().unwrap().iter().map(|user| text(user, "/name")).collect();
     assert_eq!(listed, names);
 }
+
+/// Rows of a list as JSON has them, and as lines have them.
+fn both(tool: &Tool, words: &[&str], rows: &str) -> (Vec<Value>, Vec<Value>) {
+    let whole = tool.json(words)[rows].as_array().unwrap().clone();
+    let said = tool.ok(&[words, &["--output", "jsonl"]].concat());
+    assert!(said.is_empty() || said.ends_with('\n'), "{said}");
+    (whole, said.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+#[test]
+fn lists_as_lines_are_one_object_a_row() {
+    let tool = Tool::founded();
+    for name in ["alice", "bob"] {
+        tool.ok(&["user", "create", name, "-a", "APP"]);
+    }
+    let lists: [(&[&str], &str, bool); 7] = [
+        (&["list"], "accounts", true),
+        (&["list", "operators"], "operators", true),
+        (&["list", "users", "-a", "APP"], "users", true),
+        (&["list", "keys"], "keys", true),
+        (&["key", "list"], "keys", true),
+        (&["log"], "events", true),
+        (&["held", "list"], "held", false),
+    ];
+    for (words, rows, some) in lists {
+        let (whole, lines) = both(&tool, words, rows);
+        assert_eq!(whole, lines, "{words:?}");
+        assert_eq!(whole.is_empty(), !some, "{words:?}");
+    }
+    let (some, lines) = both(&tool, &["log", "-n", "3", "--payload"], "events");
+    assert_eq!((some.len(), &some), (3, &lines));
+    assert!(lines.iter().all(|line| line["payload"]["data"].is_object()), "{lines:?}");
+    // Whoever reads may have had enough.
+    let mut command = tool.command(&["log", "--output", "jsonl"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}

@@ -4,4 +4,5 @@ mod example;
 mod faults;
 mod processes;
 mod refusals;
+mod seen;
 mod simulation;
