@@ -416,7 +416,7 @@ pub enum OpenError {
         found: String,
     },
     /// A schema version that this version does not know.
-    #[error("schema {found:?} is not known here: upgrade cim-keys")]
+    #[error("schema {found:?} is unknown: a newer cim-keys may know it")]
     Schema {
         /// `dataschema`, cut after 120 characters.
         found: String,
