@@ -89,14 +89,16 @@ export type Command =
         /** Whose creds or token were handed out for it; `issued_at` in Unix seconds. */
         revoke: { account: PublicKey; user: PublicKey; issued_at: number } | null;
     };
-};
+}
+| { raise_schema: { level: number } };
 
 export type Lookup = { entity: EntityId } | { name: { parent: PublicKey; name: string } } | { command: Uuid };
 
 export interface Issued { jwt: UnsignedToken; signature: string | null }
 interface Times { created: Timestamp; updated: Timestamp }
 export type Entity =
-| { operator: { key: PublicKey; token: Issued } & Times }
+/** `schema` is the level in force; missing while it is 1. */
+| { operator: { key: PublicKey; token: Issued; schema?: number } & Times }
 | { account: { key: PublicKey; token: Issued } & Times }
 | {
     user: {
@@ -198,6 +200,8 @@ export interface Progress {
     rechecked: number;
     archive: StreamIdentity | null;
     archive_missing: boolean;
+    /** The schema level in force at `head`; missing while it is 1. */
+    schema?: number;
 }
 export interface StreamInfo {
     identity: StreamIdentity;

@@ -3,7 +3,7 @@
 use crate::context::RegistryId;
 use crate::digest::Digest;
 use crate::draft::{COMMAND_BYTES, authority_message, draft_hash};
-use crate::envelope::{self, OpenError, Opened};
+use crate::envelope::{self, OpenError, Opened, SCHEMA_VERSION};
 use crate::event::{Event, Fact};
 use crate::headers::Headers;
 use crate::nkey::PublicKey;
@@ -98,8 +98,15 @@ impl Assembler {
     /// Takes the next message. What it yields stands in the order of the stream.
     #[must_use]
     pub fn push(&mut self, message: StoredMessage) -> Vec<Group> {
+        self.push_as(SCHEMA_VERSION, message)
+    }
+
+    /// [`push`](Self::push), as a version reads that knows the schema up to `known`. What is above the level in force is an
+    /// anomaly for every version alike: this one cannot read it, or judges it when the command is whole; either way a
+    /// command that has it changes nothing.
+    pub(crate) fn push_as(&mut self, known: u32, message: StoredMessage) -> Vec<Group> {
         let mut groups = Vec::new();
-        let opened = match open(&message) {
+        let opened = match open(known, &message) {
             Ok(opened) => opened,
             Err(error) => {
                 groups.extend(self.interrupt());
@@ -107,7 +114,7 @@ impl Assembler {
                 return groups;
             }
         };
-        let goes_on = self.continues(&opened) && self.has_room(&message);
+        let goes_on = self.continues(known, &opened) && self.has_room(&message);
         if !self.unfinished.is_empty() && !goes_on {
             groups.extend(self.interrupt());
         }
@@ -131,7 +138,7 @@ impl Assembler {
             let messages = core::mem::take(&mut self.unfinished);
             let sequences: Vec<u64> = messages.iter().map(|m| m.sequence).collect();
             // Each was opened when it came; opening again keeps the state plain data.
-            let opened: Result<Vec<Opened>, OpenError> = messages.iter().map(open).collect();
+            let opened: Result<Vec<Opened>, OpenError> = messages.iter().map(|m| open(known, m)).collect();
             match (opened, sequences.first(), sequences.last()) {
                 (Ok(opened), Some(first), Some(last)) => {
                     groups.push(Group::Command(Complete { first: *first, last: *last, opened }));
@@ -151,13 +158,14 @@ impl Assembler {
     /// For planted mistakes: what is there of an unfinished command.
     #[cfg(feature = "planted-bugs")]
     pub(crate) fn half(&self) -> Option<Complete> {
-        let opened: Result<Vec<Opened>, OpenError> = self.unfinished.iter().map(open).collect();
+        let opened: Result<Vec<Opened>, OpenError> =
+            self.unfinished.iter().map(|m| open(SCHEMA_VERSION, m)).collect();
         let (first, last) = (self.unfinished.first()?.sequence, self.unfinished.last()?.sequence);
         Some(Complete { first, last, opened: opened.ok()? })
     }
 
-    fn continues(&self, next: &Opened) -> bool {
-        let Some(Ok(last)) = self.unfinished.last().map(open) else { return false };
+    fn continues(&self, known: u32, next: &Opened) -> bool {
+        let Some(Ok(last)) = self.unfinished.last().map(|m| open(known, m)) else { return false };
         let (a, b) = (&last.event.command, &next.event.command);
         a.id == b.id
             && a.attempt == b.attempt
@@ -187,13 +195,13 @@ fn anomaly(sequences: Vec<u64>, code: &str, text: &str) -> Group {
     Group::Anomaly(Anomaly { sequences, reason: Reason { code: code.to_string(), text: text.to_string() } })
 }
 
-fn open(message: &StoredMessage) -> Result<Opened, OpenError> {
+fn open(known: u32, message: &StoredMessage) -> Result<Opened, OpenError> {
     for name in SERVER_HEADERS {
         if message.headers.count(name) > 0 {
             return Err(OpenError::HeaderDisagrees { name: name.to_string() });
         }
     }
-    envelope::decode(&message.subject, &message.headers, &message.payload)
+    envelope::decode_as(known, &message.subject, &message.headers, &message.payload)
 }
 
 /// An admitted command.
@@ -207,6 +215,17 @@ pub struct Admitted {
     pub changed: BTreeSet<EntityId>,
     /// What is kept of the command ids it voided.
     pub voided: Vec<Recorded>,
+}
+
+impl Admitted {
+    /// The schema level that it raised the registry to, where it did. Who does not know that level reads no further.
+    #[must_use]
+    pub fn raised(&self) -> Option<u32> {
+        match self.events.first()?.fact {
+            Fact::SchemaRaised { level } => Some(level),
+            _ => None,
+        }
+    }
 }
 
 impl Complete {

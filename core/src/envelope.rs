@@ -4,7 +4,7 @@
 //! member, the string extension `signatures`, completes it. Taking that member away gives the draft's bytes.
 
 use crate::context::RegistryId;
-use crate::event::{CommandRef, Event, Fact, IssuedToken};
+use crate::event::{CommandRef, Event, FOUNDING_SCHEMA, Fact, IssuedToken};
 use crate::headers::{self, CimEvent, HeaderError, Headers, build_headers};
 use crate::json;
 use crate::nkey::{PublicKey, Signature};
@@ -17,8 +17,12 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Version of the payloads' schema; `dataschema` carries it.
+/// The newest version of the payloads' schema that is known here; `dataschema` carries an event's.
 pub const SCHEMA_VERSION: u32 = 1;
+/// What every `dataschema` of ours begins with: the event's type and the version follow.
+const SCHEMA: &str = "urn:cim-keys:schema:";
+/// Type of the event whose form never changes: [`Fact::SchemaRaised`].
+pub(crate) const RAISED: &str = "keys.schema.raised";
 /// Payload and all headers of one message stay below this (the stream's `max_msg_size`).
 pub const MESSAGE_LIMIT: usize = 1024 * 1024;
 /// Room kept for the transport headers that `sync` adds and for the protocol line.
@@ -153,6 +157,8 @@ struct Members {
     owner: Option<PublicKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<i64>,
 }
 
 impl From<&Event> for Members {
@@ -171,6 +177,7 @@ impl From<&Event> for Members {
             }
             Fact::KeyGenerated { owner, label } => Self { owner: *owner, label: label.clone(), ..none },
             Fact::KeyRevoked { revoked_at } => Self { revoked_at: Some(*revoked_at), ..none },
+            Fact::SchemaRaised { level } => Self { level: Some(i64::from(*level)), ..none },
             // The operator's word counts for the whole registry, which the event names already.
             Fact::CommandVoided { .. } => {
                 Self { account: Some(event.entity).filter(|owner| *owner != event.registry), ..none }
@@ -187,7 +194,7 @@ pub fn encode_draft(event: &Event) -> Vec<u8> {
         specversion: "1.0",
         id: event.id,
         source: headers::SOURCE,
-        dataschema: format!("urn:cim-keys:schema:{kind}:{SCHEMA_VERSION}"),
+        dataschema: schema_of(&kind, event.schema),
         r#type: kind,
         subject: About::from(event),
         time: event.time,
@@ -265,17 +272,25 @@ pub struct Opened {
 /// # Errors
 /// See [`OpenError`]. No signature is verified here.
 pub fn decode(subject: &str, headers: &Headers, payload: &[u8]) -> Result<Opened, OpenError> {
+    decode_as(SCHEMA_VERSION, subject, headers, payload)
+}
+
+/// [`decode`], as a version reads that knows the schema up to `known`.
+pub(crate) fn decode_as(
+    known: u32,
+    subject: &str,
+    headers: &Headers,
+    payload: &[u8],
+) -> Result<Opened, OpenError> {
     if payload.len() > MESSAGE_LIMIT {
         return Err(OpenError::Size { found: payload.len() });
     }
     let subject: Subject = subject.parse().map_err(OpenError::Subject)?;
-    let parsed: Parsed = json::from_slice(payload).map_err(|_| OpenError::Json)?;
-    let known = format!("urn:cim-keys:schema:{}:{SCHEMA_VERSION}", parsed.r#type);
-    if parsed.dataschema != known {
-        return Err(OpenError::Schema { found: parsed.dataschema.chars().take(120).collect() });
-    }
+    let parsed: Parsed = json::from_slice(payload).map_err(|_| unreadable(known, payload))?;
+    let schema = version(known, &parsed.r#type, &parsed.dataschema)?;
     let (entity, fact) = about(&parsed.r#type, &parsed.subject, parsed.registryid, parsed.data.facts)?;
     let mut event = Event {
+        schema,
         id: parsed.id,
         time: parsed.time,
         correlation_id: parsed.correlationid,
@@ -305,6 +320,33 @@ pub fn decode(subject: &str, headers: &Headers, payload: &[u8]) -> Result<Opened
         token.signature = signatures.next();
     }
     Ok(Opened { event, subject, draft, authority_signature: signatures.next() })
+}
+
+/// What cannot be read may be written in a schema that is not known. Nobody vouches for what it says: it is only told.
+fn unreadable(known: u32, payload: &[u8]) -> OpenError {
+    let text = core::str::from_utf8(payload).unwrap_or_default();
+    let said = text.split_once("\"dataschema\":\"").and_then(|(_, rest)| rest.split_once('"'));
+    let kind = said.and_then(|(said, _)| Some((said, said.strip_prefix(SCHEMA)?.rsplit_once(':')?.0)));
+    kind.and_then(|(said, kind)| version(known, kind, said).err()).unwrap_or(OpenError::Json)
+}
+
+/// The schema's version, where it is known.
+fn version(known: u32, kind: &str, dataschema: &str) -> Result<u32, OpenError> {
+    // The form of this one never changes.
+    let known = if kind == RAISED { FOUNDING_SCHEMA } else { known };
+    let mut version = FOUNDING_SCHEMA;
+    while version <= known {
+        if dataschema == schema_of(kind, version) {
+            return Ok(version);
+        }
+        version += 1;
+    }
+    Err(OpenError::Schema { found: dataschema.chars().take(120).collect() })
+}
+
+/// What `dataschema` says.
+fn schema_of(kind: &str, version: u32) -> String {
+    format!("{SCHEMA}{kind}:{version}")
 }
 
 fn split(text: &str, expected: usize) -> Result<Vec<Signature>, OpenError> {
@@ -344,6 +386,10 @@ fn fact_of(kind: &str, facts: Members) -> Result<Fact, OpenError> {
         "keys.key.generated" => Fact::KeyGenerated { owner: facts.owner, label: facts.label },
         "keys.key.revoked" => Fact::KeyRevoked { revoked_at: facts.revoked_at.ok_or(OpenError::Json)? },
         "keys.credentials.issued" => Fact::CredentialsIssued,
+        RAISED => {
+            let level = facts.level.and_then(|level| u32::try_from(level).ok());
+            Fact::SchemaRaised { level: level.ok_or(OpenError::Json)? }
+        }
         other => return Err(OpenError::Type { found: other.chars().take(120).collect() }),
     })
 }

@@ -9,9 +9,15 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// The schema level of every registry from its founding on, and the version that the form of every event began with.
+pub const FOUNDING_SCHEMA: u32 = 1;
+
 /// One event: who it is about, what happened, and the command it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
+    /// Version of the schema that its bytes are written in: the oldest one that says all of it, so that a level that is
+    /// raised leaves what is pending as it was decided. Never above the level in force where it stands.
+    pub schema: u32,
     /// UUID v7, derived from the command (see [`event_id`](crate::context::event_id)).
     pub id: Uuid,
     /// The command's time.
@@ -131,6 +137,16 @@ pub enum Fact {
         /// The id that is used up.
         command_id: Uuid,
     },
+    /// The schema level of the registry was raised: from here on events may be written in newer versions, and who does not
+    /// know them stops reading here, as read-only, until it is upgraded. No token, about the operator, vouched for by a key
+    /// of the operator, and the only event of its command.
+    ///
+    /// Its form never changes, for every version there ever was has to read it: whatever the level, its `dataschema` is
+    /// `urn:cim-keys:schema:keys.schema.raised:1`.
+    SchemaRaised {
+        /// The level in force from here on, higher than the one before.
+        level: u32,
+    },
 }
 
 impl Fact {
@@ -149,6 +165,7 @@ impl Fact {
             Self::KeyRevoked { .. } => ("key", "revoked"),
             Self::CredentialsIssued => ("credentials", "issued"),
             Self::CommandVoided { .. } => ("command", "voided"),
+            Self::SchemaRaised { .. } => ("schema", "raised"),
         }
     }
 }

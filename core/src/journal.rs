@@ -5,6 +5,7 @@ use crate::command::Command;
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::envelope::Envelope;
+use crate::event::FOUNDING_SCHEMA;
 use crate::nkey::PublicKey;
 use crate::rules::Reason;
 use alloc::format;
@@ -62,6 +63,23 @@ pub struct Progress {
     /// Whether the server had no archive when it was asked last: what the stream forgets is lost then.
     #[serde(default)]
     pub archive_missing: bool,
+    /// The schema level in force at `head`; 0, and not written, where it was never raised. See [`level`](Self::level).
+    #[serde(default, skip_serializing_if = "never_raised")]
+    pub schema: u32,
+}
+
+impl Progress {
+    /// The schema level in force at `head`.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.schema.max(FOUNDING_SCHEMA)
+    }
+}
+
+// The signature is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn never_raised(schema: &u32) -> bool {
+    *schema == 0
 }
 
 /// What a stream is known by again behind a new connection: one that lost what it had acknowledged, and got it again, has

@@ -17,6 +17,12 @@
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
+// What the integration tests use to set things up.
+#[cfg(test)]
+extern crate self as cim_keys_core;
+#[cfg(test)]
+#[path = "../tests/lab/mod.rs"]
+mod lab;
 
 // What a NATS identity is made of.
 pub mod creds;

@@ -144,6 +144,8 @@ fn place_of_command(command: &Command) -> usize {
         Command::GenerateKey { .. } => 6,
         Command::RevokeKey { .. } => 7,
         Command::VoidCommand { .. } => 8,
+        // No version can decide it while there is one schema: `tests/schema.rs` has it, and its event.
+        Command::RaiseSchema { .. } => 9,
     }
 }
 
@@ -160,6 +162,7 @@ fn place_of_fact(fact: &Fact) -> usize {
         Fact::KeyRevoked { .. } => 8,
         Fact::CredentialsIssued => 9,
         Fact::CommandVoided { .. } => 10,
+        Fact::SchemaRaised { .. } => 11,
     }
 }
 

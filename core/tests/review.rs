@@ -7,72 +7,12 @@ use cim_keys_core::command::{Command, Rejection, Role};
 use cim_keys_core::context::Context;
 use cim_keys_core::digest::Digest;
 use cim_keys_core::envelope::{self, Envelope};
-use cim_keys_core::event::{CommandRef, Event, Fact, IssuedToken};
-use cim_keys_core::jwt::{self, Body, Claims, UserRights};
+use cim_keys_core::event::{CommandRef, Event, FOUNDING_SCHEMA, Fact};
+use cim_keys_core::jwt::{Body, Claims, UserRights};
 use cim_keys_core::nkey::{Kind, PublicKey};
 use cim_keys_core::registry::{EntityId, Issued};
 use cim_keys_core::rules::Violation;
 use lab::*;
-
-/// Of whom, what, and with which token in the place of which.
-type Said = (PublicKey, Fact, Option<(Claims, Option<Issued>)>);
-
-/// Writes a command of any events and signs it with the keys of the lab: what somebody with those keys, and without
-/// `decide`, can put onto the stream.
-fn forge(lab: &Lab, context: &Context, events: Vec<Said>) -> Vec<Envelope> {
-    let count = u32::try_from(events.len()).unwrap();
-    let registry = lab.registry.id();
-    let events: Vec<Event> = (0..)
-        .zip(events)
-        .map(|(index, (entity, fact, token))| Event {
-            id: context.event_id(index),
-            time: context.now,
-            correlation_id: context.correlation_id,
-            causation_id: context.causation_id,
-            registry: registry.operator,
-            entity,
-            command: CommandRef {
-                id: context.command_id,
-                attempt: context.attempt,
-                hash: Digest::of(b"forged"),
-                actor: context.actor.clone(),
-                authority: context.authority,
-                index,
-                count,
-            },
-            fact,
-            token: token.map(|(claims, replaces)| IssuedToken {
-                jwt: jwt::encode(&claims).unwrap(),
-                replaces: replaces.as_ref().map(Issued::id),
-                signature: None,
-            }),
-        })
-        .collect();
-    let drafts: Vec<_> = events
-        .iter()
-        .map(|event| (envelope::subject_of(event, registry), envelope::encode_draft(event)))
-        .collect();
-    let hash = cim_keys_core::draft::draft_hash(
-        drafts.iter().map(|(subject, draft)| (subject.as_str(), &draft[..])),
-    );
-    let message = cim_keys_core::draft::authority_message(&hash);
-    events
-        .iter()
-        .zip(drafts)
-        .map(|(event, (subject, draft))| {
-            let mut signatures = Vec::new();
-            if let Some(token) = &event.token {
-                let issuer = &lab.keys[&token.jwt.claims().issuer];
-                signatures.push(issuer.sign(token.jwt.as_str().as_bytes()).unwrap());
-            }
-            if event.is_last() {
-                signatures.push(lab.keys[&context.authority].sign(&message).unwrap());
-            }
-            let headers = envelope::headers_of(event).unwrap();
-            Envelope { subject, headers, payload: envelope::complete(&draft, &signatures) }
-        })
-        .collect()
-}
 
 /// Claims of the next token of an entity, and the token replaced.
 fn next(lab: &Lab, id: EntityId, issuer: PublicKey) -> (Claims, Option<Issued>) {
@@ -95,6 +35,7 @@ fn a_command_that_never_ends_is_not_waited_for() {
     let context = lab.context(key, Vec::new());
     let text = |index: u32, count: u32| {
         let event = Event {
+            schema: FOUNDING_SCHEMA,
             id: context.event_id(index),
             time: context.now,
             correlation_id: context.correlation_id,

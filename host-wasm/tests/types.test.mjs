@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url";
 const root = new URL("../../", import.meta.url);
 const ts = createRequire(new URL("www/package.json", root))("typescript");
 const api = await import(new URL("target/wasm-pkg/node/cim_keys_wasm.js", root));
+const schema = JSON.parse(await readFile(new URL("core/tests/data/schema.json", root), "utf8"));
 const vectors = JSON.parse(await readFile(new URL("core/tests/data/conformance.json", root), "utf8"));
 
 /** Complaints of the compiler about `const value: type = …` for each pair. */
@@ -56,6 +57,8 @@ function values() {
   }
   const bundle = api.bundle_decode(api.bundle_encode({ registry: vectors.registry, commands }));
   pairs.push(["Bundle", bundle], ["Endpoints", api.endpoints(vectors.registry, "A", "U")]);
+  pairs.push(["Entity[]", [schema.operator, schema.operator_raised]], ["Progress", schema.progress], ["Progress", schema.progress_raised]);
+  pairs.push(["Command", { raise_schema: { level: 2 } }], ["Envelope", schema.event]);
   for (const message of vectors.stream) pairs.push(["StoredMessage", message], ["MessageView", api.describe_message(message)]);
   return pairs;
 }

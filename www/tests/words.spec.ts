@@ -33,6 +33,13 @@ test("losing to others, and a server that is left alone, are said in words", () 
   });
 });
 
+test("a page that is older than its registry says what to do", () => {
+  const text = "this registry asks for schema 2, this version knows 1: upgrade";
+  const said = statusWords({ kind: "blocked", reason: { code: "newer-schema", text } }, { pending: 1, held: 0 });
+  expect(said.tone).toBe("warn");
+  expect(said.text).toMatch(/^This page is older than its registry, .*: load a newer one\. This registry asks for schema 2, .* 1 command waits to be published\.$/u);
+});
+
 test("nothing typed is everything, and nothing else is", () => {
   expect(permissionsOf("")).toEqual({});
   expect(permissionsOf("  ")).toEqual({});

@@ -5,6 +5,7 @@ mod found;
 mod key;
 mod plan;
 mod rejection;
+mod schema;
 mod user;
 mod void;
 
@@ -14,6 +15,7 @@ pub use rejection::Rejection;
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::draft::Draft;
+use crate::envelope::SCHEMA_VERSION;
 use crate::json;
 use crate::jwt::{AccountLimits, UserRights};
 use crate::nkey::{Kind, PublicKey};
@@ -109,6 +111,11 @@ pub enum Command {
         /// Whose creds or token were handed out for it: refused from now on. That takes the operator's key.
         revoke: Option<HandedOut>,
     },
+    /// Raise the schema level of the registry: who does not know it is read-only from there on. No keys.
+    RaiseSchema {
+        /// Higher than the level in force, and known to this version.
+        level: u32,
+    },
 }
 
 /// Creds or a token that somebody has although their command was given up.
@@ -146,7 +153,8 @@ impl Command {
             | Self::RevokeUser { .. }
             | Self::GenerateCredentials { .. }
             | Self::RevokeKey { .. }
-            | Self::VoidCommand { .. } => Vec::new(),
+            | Self::VoidCommand { .. }
+            | Self::RaiseSchema { .. } => Vec::new(),
         }
     }
 
@@ -163,6 +171,7 @@ impl Command {
             Self::GenerateKey { .. } => "generate-key",
             Self::RevokeKey { .. } => "revoke-key",
             Self::VoidCommand { .. } => "void-command",
+            Self::RaiseSchema { .. } => "raise-schema",
         }
     }
 
@@ -200,6 +209,7 @@ impl Command {
             Self::VoidCommand { command_id, account, revoke } => {
                 void::scope(*command_id, *account, revoke.as_ref(), &mut scope);
             }
+            Self::RaiseSchema { .. } => {}
         }
         scope
     }
@@ -210,6 +220,20 @@ impl Command {
 /// # Errors
 /// Why not, with what to do next. Nothing has happened then.
 pub fn decide(facts: &Facts, command: &Command, context: &Context) -> Result<Draft, Rejection> {
+    decide_as(SCHEMA_VERSION, facts, command, context)
+}
+
+/// [`decide`], as a version decides that knows the schema up to `known`.
+pub(crate) fn decide_as(
+    known: u32,
+    facts: &Facts,
+    command: &Command,
+    context: &Context,
+) -> Result<Draft, Rejection> {
+    let level = facts.level()?;
+    if level > known {
+        return Err(Rejection::NewerSchema { level, known });
+    }
     let wanted = command.keys();
     let found: Vec<Kind> = context.keys.iter().map(PublicKey::kind).collect();
     if wanted != found {
@@ -236,6 +260,7 @@ pub fn decide(facts: &Facts, command: &Command, context: &Context) -> Result<Dra
         Command::VoidCommand { command_id, account, revoke } => {
             void::decide(&mut plan, *command_id, *account, revoke.as_ref())?;
         }
+        Command::RaiseSchema { level } => schema::decide(&mut plan, *level, known)?,
     }
     let events = plan.finish();
     rules::judge(&mut facts.clone(), &events)?;

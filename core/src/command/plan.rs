@@ -2,7 +2,7 @@
 
 use super::{Command, Rejection};
 use crate::context::Context;
-use crate::event::{CommandRef, Event, Fact, IssuedToken};
+use crate::event::{CommandRef, Event, FOUNDING_SCHEMA, Fact, IssuedToken};
 use crate::jwt::{self, Body, Claims, Unknown};
 use crate::nkey::PublicKey;
 use crate::registry::{Account, Entity, EntityId, Facts, Issued, User};
@@ -65,6 +65,7 @@ impl<'a> Plan<'a> {
     fn add(&mut self, entity: PublicKey, fact: Fact, token: Option<IssuedToken>) {
         let index = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
         self.events.push(Event {
+            schema: FOUNDING_SCHEMA,
             id: self.context.event_id(index),
             time: self.context.now,
             correlation_id: self.context.correlation_id,

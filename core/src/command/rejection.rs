@@ -89,6 +89,26 @@ pub enum Rejection {
         /// Unix seconds.
         now: i64,
     },
+    /// The registry was raised to a schema that is not known here: it can be read up to there, and nothing decided.
+    #[error(
+        "this registry asks for schema {level}, this version knows {known}: upgrade cim-keys; until then it is read-only here"
+    )]
+    NewerSchema {
+        /// The level in force.
+        level: u32,
+        /// The newest known.
+        known: u32,
+    },
+    /// The schema level would be raised to one that is not known here.
+    #[error(
+        "this version knows the schema up to {known}: upgrade cim-keys before you raise the level to {level}"
+    )]
+    UnknownSchema {
+        /// The level that is wanted.
+        level: u32,
+        /// The newest known.
+        known: u32,
+    },
     /// A message or the command would be too large.
     #[error("too large for the stream: {0}")]
     Size(#[from] SizeError),
@@ -129,6 +149,8 @@ impl Rejection {
             Self::Owner { .. } => "owner",
             Self::RoleOwner => "role-owner",
             Self::Expired { .. } => "expired",
+            Self::NewerSchema { .. } => "newer-schema",
+            Self::UnknownSchema { .. } => "unknown-schema",
             Self::Size(_) => "size",
         }
     }

@@ -1,6 +1,6 @@
 //! Entities and how events change them.
 
-use crate::event::{Event, Fact, IssuedToken};
+use crate::event::{Event, FOUNDING_SCHEMA, Fact, IssuedToken};
 use crate::jwt::{Claims, TokenId, Unsigned};
 use crate::nkey::{PublicKey, Signature};
 use crate::time::Timestamp;
@@ -121,6 +121,19 @@ pub struct Operator {
     pub created: Timestamp,
     /// When it changed last.
     pub updated: Timestamp,
+    /// The schema level in force in its registry. Not written while it is that of the founding.
+    #[serde(default = "founding_schema", skip_serializing_if = "is_founding_schema")]
+    pub schema: u32,
+}
+
+fn founding_schema() -> u32 {
+    FOUNDING_SCHEMA
+}
+
+// The signature is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_founding_schema(level: &u32) -> bool {
+    *level == FOUNDING_SCHEMA
 }
 
 /// An account.
@@ -264,7 +277,9 @@ impl Entity {
 /// Which entity an event is about. None where a user's event names no account: such an event is never admitted.
 pub(crate) fn entity_of(event: &Event) -> Option<EntityId> {
     match &event.fact {
-        Fact::OperatorCreated | Fact::OperatorUpdated => Some(EntityId::Operator(event.entity)),
+        Fact::OperatorCreated | Fact::OperatorUpdated | Fact::SchemaRaised { .. } => {
+            Some(EntityId::Operator(event.entity))
+        }
         Fact::AccountCreated | Fact::AccountUpdated => Some(EntityId::Account(event.entity)),
         Fact::UserCreated { .. } | Fact::UserUpdated | Fact::CredentialsIssued => {
             let account = event.claims()?.body.as_user()?.issuer_account?;
@@ -284,7 +299,8 @@ pub fn evolve(entity: Option<Entity>, event: &Event) -> Option<Entity> {
     let time = event.time;
     match (&event.fact, entity, token) {
         (Fact::OperatorCreated, None, Some(token)) => {
-            Some(Entity::Operator(Operator { key: event.entity, token, created: time, updated: time }))
+            let (key, schema) = (event.entity, FOUNDING_SCHEMA);
+            Some(Entity::Operator(Operator { key, token, created: time, updated: time, schema }))
         }
         (Fact::AccountCreated, None, Some(token)) => {
             Some(Entity::Account(Account { key: event.entity, token, created: time, updated: time }))
@@ -311,6 +327,9 @@ pub fn evolve(entity: Option<Entity>, event: &Event) -> Option<Entity> {
         })),
         (Fact::OperatorUpdated, Some(Entity::Operator(e)), Some(token)) => {
             Some(Entity::Operator(Operator { token, updated: time, ..e }))
+        }
+        (Fact::SchemaRaised { level }, Some(Entity::Operator(e)), _) => {
+            Some(Entity::Operator(Operator { schema: *level, updated: time, ..e }))
         }
         (Fact::AccountUpdated, Some(Entity::Account(e)), Some(token)) => {
             Some(Entity::Account(Account { token, updated: time, ..e }))

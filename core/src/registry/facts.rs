@@ -3,7 +3,7 @@
 use super::entity::{Entity, EntityId, entity_of, evolve};
 use crate::context::RegistryId;
 use crate::digest::Digest;
-use crate::event::{Event, Fact};
+use crate::event::{Event, FOUNDING_SCHEMA, Fact};
 use crate::json;
 use crate::nkey::PublicKey;
 use crate::order;
@@ -200,6 +200,17 @@ impl Facts {
             Some(entity) => Ok(entity.as_ref()),
             None => Err(Missing { lookup: Lookup::Entity(id) }),
         }
+    }
+
+    /// The schema level in force: that of the operator, or of every founding where there is none yet.
+    ///
+    /// # Errors
+    /// The operator was not loaded.
+    pub fn level(&self) -> Result<u32, Missing> {
+        Ok(match self.entity(EntityId::Operator(self.registry.operator))? {
+            Some(Entity::Operator(operator)) => operator.schema,
+            _ => FOUNDING_SCHEMA,
+        })
     }
 
     /// Who holds a name.

@@ -30,7 +30,7 @@ pub fn scope_of(event: &Event) -> Vec<Lookup> {
     let name = event.claims().map(|claims| claims.name.clone()).unwrap_or_default();
     let account = event.claims().and_then(|c| c.body.as_user()).and_then(|user| user.issuer_account);
     match &event.fact {
-        Fact::OperatorCreated | Fact::OperatorUpdated | Fact::AccountUpdated => {}
+        Fact::OperatorCreated | Fact::OperatorUpdated | Fact::AccountUpdated | Fact::SchemaRaised { .. } => {}
         Fact::AccountCreated => {
             scope.push(Lookup::Entity(EntityId::Key(event.entity)));
             scope.push(Lookup::Name { parent: operator, name });
@@ -79,6 +79,10 @@ pub fn judge(facts: &mut Facts, events: &[Event]) -> Result<BTreeSet<EntityId>, 
     if facts.is_void(first.command.id, first.command.authority)? {
         return Err(Violation::Voided { id: first.command.id }.into());
     }
+    let level = facts.level()?;
+    for event in events {
+        in_schema(event, level, events.len())?;
+    }
     let standing = standing(facts, first)?;
     let mut changed = BTreeSet::new();
     for event in events {
@@ -117,6 +121,19 @@ fn whole<'a>(facts: &Facts, events: &'a [Event]) -> Result<&'a Event, Fault> {
         }
     }
     Ok(first)
+}
+
+/// Whether an event may stand where this level is in force.
+fn in_schema(event: &Event, level: u32, events: usize) -> Result<(), Violation> {
+    match event.fact {
+        _ if event.schema > level => Err(Violation::Schema { found: event.schema, level }),
+        // Who does not know the level stops behind this event: nothing of its command may stand there.
+        Fact::SchemaRaised { .. } if events > 1 => Err(Violation::NotAlone),
+        Fact::SchemaRaised { level: to } if to <= level => {
+            Err(Violation::NotHigher { level: to, current: level })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a command's authority is.
@@ -205,7 +222,9 @@ fn precondition(facts: &Facts, event: &Event, command: &[Event]) -> Result<(), F
             not_revoked(facts, event.entity)?;
             free(facts, account, name)
         }
-        Fact::OperatorCreated | Fact::OperatorUpdated | Fact::AccountUpdated => exists(entity, id),
+        Fact::OperatorCreated | Fact::OperatorUpdated | Fact::AccountUpdated | Fact::SchemaRaised { .. } => {
+            exists(entity, id)
+        }
         Fact::UserUpdated | Fact::CredentialsIssued => {
             live(entity, id)?;
             not_revoked(facts, event.entity)

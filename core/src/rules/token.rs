@@ -19,6 +19,7 @@ pub(super) fn check(facts: &Facts, event: &Event, command: &[Event]) -> Result<(
             | Fact::KeyGenerated { .. }
             | Fact::KeyRevoked { .. }
             | Fact::CommandVoided { .. }
+            | Fact::SchemaRaised { .. }
     );
     let token = match (&event.token, wants_token) {
         (None, false) => return Ok(()),

@@ -157,6 +157,25 @@ pub enum Violation {
         /// Unix seconds.
         now: i64,
     },
+    /// An event is written in a schema above the level in force.
+    #[error("written in schema {found}, and the level in force is {level}")]
+    Schema {
+        /// The event's.
+        found: u32,
+        /// In force before it.
+        level: u32,
+    },
+    /// The schema level only rises.
+    #[error("the schema level is {current}: it can be raised, but not to {level}")]
+    NotHigher {
+        /// The level that is wanted.
+        level: u32,
+        /// The level in force.
+        current: u32,
+    },
+    /// A raised schema level is a command of its own.
+    #[error("the schema level is raised by a command of its own")]
+    NotAlone,
 }
 
 impl Violation {
@@ -189,6 +208,9 @@ impl Violation {
             Self::Scope { .. } => "scope",
             Self::Unexplained { .. } => "unexplained",
             Self::ClockAhead { .. } => "clock-ahead",
+            Self::Schema { .. } => "event-schema",
+            Self::NotHigher { .. } => "schema-level",
+            Self::NotAlone => "not-alone",
         }
     }
 }

@@ -4,7 +4,7 @@ use super::contract::{Moment, Outgoing, Output, Overlay, Persist, Reply, Send, S
 use super::machine::{Batch, Machine, Pass, State};
 use super::patience::{self, Next};
 use super::reasons::{archive_due, incomplete, named, too_old};
-use super::recheck::{Verdict, Work, genuine, voiding};
+use super::recheck::{Verdict, Work, genuine, raising, voiding};
 use crate::admission::{Anomaly, Assembler, Group};
 use crate::digest::Digest;
 use crate::journal::{Hold, Progress, Ready};
@@ -176,6 +176,16 @@ impl Machine {
                 all = false;
                 break;
             }
+            // Decided by a newer version in this journal: neither this nor what stands on it is ours to send.
+            if let Some(level) =
+                raising(self.known_schema, &command.envelopes).and_then(|level| self.is_beyond(level))
+            {
+                if !flies && batch.commands.is_empty() {
+                    return self.upgrade(level);
+                }
+                all = false;
+                break;
+            }
             if let Err(reason) = self.look_at(&command) {
                 if !flies && batch.commands.is_empty() {
                     return self.hold(command.command_id, reason);
@@ -261,7 +271,7 @@ impl Machine {
         if self.verified.contains(&command.draft_hash) {
             return Ok(());
         }
-        if genuine(command, &self.registry)? {
+        if genuine(self.known_schema, command, &self.registry)? {
             self.verified.insert(command.draft_hash);
         }
         Ok(())
@@ -377,7 +387,7 @@ impl Machine {
         let mut persist = Persist { expect_head: self.progress.head, ..Persist::default() };
         persist.anomalies.extend(interrupted.and_then(anomaly));
         let mut sequence = self.progress.head;
-        let mut position = 0;
+        let (mut position, mut schema) = (0, self.progress.schema);
         for command in &batch.commands {
             let (first, last) = (sequence + 1, sequence + command.envelopes.len() as u64);
             sequence = last;
@@ -393,7 +403,8 @@ impl Machine {
                 last,
                 voided: Vec::new(),
             };
-            let voided = voided(&voiding(&command.envelopes), &recorded);
+            let voided = voided(&voiding(self.known_schema, &command.envelopes), &recorded);
+            schema = raising(self.known_schema, &command.envelopes).unwrap_or(schema);
             persist.recorded.push(recorded);
             persist.recorded.extend(voided);
         }
@@ -401,8 +412,13 @@ impl Machine {
         let last = envelopes().next_back();
         let digest =
             last.map(|last| Digest::of_all([last.subject.as_str().as_bytes(), last.payload.as_slice()]));
-        persist.progress =
-            Progress { head, head_digest: digest, assembler: Assembler::default(), ..self.progress.clone() };
+        persist.progress = Progress {
+            head,
+            head_digest: digest,
+            assembler: Assembler::default(),
+            schema,
+            ..self.progress.clone()
+        };
         envelopes().for_each(|envelope| persist.progress.chain(&envelope.headers));
         persist.overlay = Overlay::Settle { position };
         persist

@@ -141,6 +141,7 @@ impl Machine {
             let founds = complete.founds();
             match self.admitted(complete, &mut facts) {
                 Ok(Ok(admitted)) => {
+                    let (raised, last) = (admitted.raised(), admitted.recorded.last);
                     changed.extend(admitted.changed);
                     match self.ours(own, &admitted.recorded) {
                         Mine::Confirmed => {
@@ -164,6 +165,15 @@ impl Machine {
                     persist.held.extend(void);
                     persist.recorded.push(admitted.recorded);
                     persist.recorded.extend(admitted.voided);
+                    progress.schema = raised.unwrap_or(progress.schema);
+                    let beyond = raised.is_some_and(|level| self.is_beyond(level).is_some());
+                    if beyond && last < progress.head {
+                        // What follows is for who knows that level, and not even an anomaly here: once more, without it.
+                        let Progress { stream, archive, archive_missing, .. } = progress;
+                        let before = Progress { stream, archive, archive_missing, ..self.progress.clone() };
+                        persist.messages.retain(|message| message.sequence <= last);
+                        return self.take_messages(before, persist.messages, more);
+                    }
                 }
                 Ok(Err(anomaly)) => {
                     // One stream is one registry: the first that is founded on it.
@@ -211,6 +221,9 @@ impl Machine {
             Persisted::Ok => {
                 self.progress = progress;
                 self.unwritten = false;
+                if let Some(level) = self.is_beyond(self.progress.level()) {
+                    return self.upgrade(level);
+                }
                 if more { self.read() } else { self.catch_up() }
             }
             Persisted::Stale => self.reload(),

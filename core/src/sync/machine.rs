@@ -8,12 +8,13 @@ use super::contract::{Input, Moment, Output, Persist, Persisted, Reply, Status};
 use super::patience::{self, Next};
 #[cfg(feature = "planted-bugs")]
 use super::planted::Bug;
-use super::reasons::{named, unreachable_reason};
+use super::reasons::{named, newer_schema, unreachable_reason};
 use super::recheck::Work;
 use super::tail::Tail;
 use crate::admission::{Group, StoredMessage};
 use crate::context::RegistryId;
 use crate::digest::Digest;
+use crate::envelope::SCHEMA_VERSION;
 use crate::journal::{Hold, Progress, Ready, StreamIdentity};
 use crate::registry::{Entity, Facts};
 use crate::rules::Reason;
@@ -42,6 +43,8 @@ use uuid::Uuid;
 /// * An acknowledgement with the sequence expected confirms; any other answer, or none, has one consequence: catch up.
 /// * A retry never goes out before a catch-up, and carries the same bytes.
 /// * [`Persisted::Stale`] means: load and decide again. [`Persisted::Failed`] blocks.
+/// * Blocked as `newer-schema`, a machine has read up to where the schema level was raised above what is known here, and
+///   goes no further: a newer version goes on from that `head`.
 /// * Blocked as `journal-moved`, a machine is done: make a new one from what the journal says.
 /// * A connection never comes back by itself: another one is handed over with [`Input::Disconnected`] before anything of it
 ///   is, and what was queued in the old one is lost.
@@ -51,6 +54,8 @@ use uuid::Uuid;
 pub struct Machine {
     pub(super) registry: RegistryId,
     pub(super) expected: StreamConfig,
+    /// The newest schema known.
+    pub(super) known_schema: u32,
     pub(super) progress: Progress,
     pub(super) state: State,
     /// Whether it rests because there is nothing to do.
@@ -191,6 +196,7 @@ impl Machine {
         Self {
             registry,
             expected,
+            known_schema: SCHEMA_VERSION,
             progress,
             first: 0,
             last: 0,
@@ -297,7 +303,10 @@ impl Machine {
                 self.after_read(*progress, more, outcome)
             }
             (State::Loading(pass), Input::Loaded { commands, more, held_revocations, revision }) => {
-                let works = commands.into_iter().map(|pending| Work::new(pending, &self.registry)).collect();
+                let works = commands
+                    .into_iter()
+                    .map(|pending| Work::new(self.known_schema, pending, &self.registry))
+                    .collect();
                 self.take_loaded(Pass { more, revision, held_revocations, ..*pass }, works)
             }
             (State::Checking(pass, works), Input::Facts { facts, .. }) => self.check(*pass, works, facts),
@@ -338,12 +347,25 @@ impl Machine {
 
     /// There may be something new: on the stream, in the journal, or a pause is over.
     fn begin(&mut self, moment: &Moment) -> Vec<Output> {
+        if let Some(level) = self.is_beyond(self.progress.level()) {
+            return self.upgrade(level);
+        }
         if self.stays_open() && self.breaker.is_open() {
             return self.pause(patience::PROBE);
         }
         self.breaker.try_out();
         let fresh = self.looked_at.is_some_and(|at| moment.millis.saturating_sub(at) < patience::LOOK);
         if self.known && self.following && fresh { self.catch_up() } else { self.read() }
+    }
+
+    /// The level, where it is not known here.
+    pub(super) fn is_beyond(&self, level: u32) -> Option<u32> {
+        Some(level).filter(|level| *level > self.known_schema)
+    }
+
+    /// Nothing behind `head` can be read or appended here.
+    pub(super) fn upgrade(&mut self, level: u32) -> Vec<Output> {
+        self.block(newer_schema(level, self.known_schema))
     }
 
     /// What the log brought is taken, else the stream is asked.

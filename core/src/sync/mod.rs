@@ -12,6 +12,8 @@ mod planted;
 mod reasons;
 mod recheck;
 mod recover;
+#[cfg(test)]
+mod schema_tests;
 mod tail;
 
 pub use append::BATCH_BYTES;

@@ -152,7 +152,7 @@ impl Machine {
             }
             return groups;
         }
-        assembler.push(message)
+        assembler.push_as(self.known_schema, message)
     }
 
     pub(super) fn admitted(

@@ -1,5 +1,6 @@
 //! Reasons that a person reads, with their codes.
 
+use crate::command::Rejection;
 use crate::nkey::PublicKey;
 use crate::registry::Missing;
 use crate::rules::Reason;
@@ -9,6 +10,11 @@ use alloc::string::{String, ToString};
 
 pub(super) fn named(code: &str, text: String) -> Reason {
     Reason { code: code.to_string(), text }
+}
+
+pub(super) fn newer_schema(level: u32, known: u32) -> Reason {
+    let rejection = Rejection::NewerSchema { level, known };
+    named(rejection.code(), rejection.to_string())
 }
 
 pub(super) fn foreign_registry(found: PublicKey) -> Reason {

@@ -7,7 +7,7 @@
 use crate::admission::{Anomaly, Assembler, Group, StoredMessage};
 use crate::context::RegistryId;
 use crate::digest::Digest;
-use crate::envelope;
+use crate::envelope::{self, SCHEMA_VERSION};
 use crate::journal::Progress;
 use crate::registry::{Missing, Registry};
 use alloc::collections::BTreeSet;
@@ -66,7 +66,8 @@ pub fn last_agreeing(found: &[StoredMessage], known: impl Fn(u64) -> Option<Dige
 }
 
 /// Makes the journal anew from its own messages, of which the stream has kept those up to `kept`. They come in order and
-/// from the first one on. The archive is another one by then, or is met again.
+/// from the first one on. The archive is another one by then, or is met again. Where the schema level was raised above what
+/// is known here, nothing behind that is read.
 ///
 /// # Errors
 /// A look-up was not answered, which a registry in memory never does.
@@ -98,9 +99,16 @@ pub fn recover(
             recovery.lost.extend(lost(&message, &again));
             continue;
         }
-        recovery.progress.head_digest = (message.sequence == kept).then(|| message.digest());
+        if recovery.progress.level() > SCHEMA_VERSION {
+            continue;
+        }
+        let (sequence, digest) = (message.sequence, message.digest());
+        recovery.progress.head_digest = (sequence == kept).then_some(digest);
         for group in assembler.push(message) {
             recovery.fold(group)?;
+        }
+        if recovery.progress.level() > SCHEMA_VERSION {
+            (recovery.progress.head, recovery.progress.head_digest) = (sequence, Some(digest));
         }
     }
     recovery.progress.assembler = assembler;
@@ -120,6 +128,7 @@ impl Recovery {
         match complete.admit(&mut facts)? {
             Err(anomaly) => self.anomalies.push(anomaly),
             Ok(admitted) => {
+                self.progress.schema = admitted.raised().unwrap_or(self.progress.schema);
                 for id in &admitted.changed {
                     if let Some(entity) = facts.entity(*id)? {
                         self.registry.put(entity.clone());

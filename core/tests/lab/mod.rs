@@ -1,18 +1,22 @@
 //! A registry in memory with its keys: given / when / then for decisions and admission.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
 
 use cim_keys_core::admission::{Assembler, Group, StoredMessage};
 use cim_keys_core::command::{Command, Rejection, decide};
 use cim_keys_core::context::{Context, RegistryId};
 use cim_keys_core::digest::Digest;
 use cim_keys_core::draft::{Decision, Draft};
-use cim_keys_core::envelope::Envelope;
+use cim_keys_core::envelope::{self, Envelope};
+use cim_keys_core::event::{CommandRef, Event, FOUNDING_SCHEMA, Fact, IssuedToken};
 use cim_keys_core::jwt::UserRights;
+use cim_keys_core::jwt::{self, Claims};
 use cim_keys_core::nkey::{KeyPair, Kind, PublicKey, Signature};
-use cim_keys_core::registry::{Entity, EntityId, Facts, Registry};
+use cim_keys_core::registry::{Entity, EntityId, Facts, Issued, Registry};
 use cim_keys_core::subjects::Namespace;
 use cim_keys_core::time::Timestamp;
 use std::collections::BTreeMap;
+// Unit tests of the core use it too, and have no prelude of std.
+use std::prelude::v1::*;
 use uuid::Uuid;
 
 pub struct Lab {
@@ -196,4 +200,70 @@ pub fn create_user(account: PublicKey, name: &str) -> Command {
         tags: Vec::new(),
         credentials: true,
     }
+}
+
+/// Of whom, what, and with which token in the place of which.
+pub type Said = (PublicKey, Fact, Option<(Claims, Option<Issued>)>);
+
+/// Writes a command of any events and signs it with the keys of the lab: what somebody with those keys, and without
+/// `decide`, can put onto the stream.
+pub fn forge(lab: &Lab, context: &Context, events: Vec<Said>) -> Vec<Envelope> {
+    forge_in(FOUNDING_SCHEMA, lab, context, events)
+}
+
+/// The same in another version of the schema, whose forms are those of the first: there is no other one yet.
+pub fn forge_in(schema: u32, lab: &Lab, context: &Context, events: Vec<Said>) -> Vec<Envelope> {
+    let count = u32::try_from(events.len()).unwrap();
+    let registry = lab.registry.id();
+    let events: Vec<Event> = (0..)
+        .zip(events)
+        .map(|(index, (entity, fact, token))| Event {
+            schema,
+            id: context.event_id(index),
+            time: context.now,
+            correlation_id: context.correlation_id,
+            causation_id: context.causation_id,
+            registry: registry.operator,
+            entity,
+            command: CommandRef {
+                id: context.command_id,
+                attempt: context.attempt,
+                hash: Digest::of(b"forged"),
+                actor: context.actor.clone(),
+                authority: context.authority,
+                index,
+                count,
+            },
+            fact,
+            token: token.map(|(claims, replaces)| IssuedToken {
+                jwt: jwt::encode(&claims).unwrap(),
+                replaces: replaces.as_ref().map(Issued::id),
+                signature: None,
+            }),
+        })
+        .collect();
+    let drafts: Vec<_> = events
+        .iter()
+        .map(|event| (envelope::subject_of(event, registry), envelope::encode_draft(event)))
+        .collect();
+    let hash = cim_keys_core::draft::draft_hash(
+        drafts.iter().map(|(subject, draft)| (subject.as_str(), &draft[..])),
+    );
+    let message = cim_keys_core::draft::authority_message(&hash);
+    events
+        .iter()
+        .zip(drafts)
+        .map(|(event, (subject, draft))| {
+            let mut signatures = Vec::new();
+            if let Some(token) = &event.token {
+                let issuer = &lab.keys[&token.jwt.claims().issuer];
+                signatures.push(issuer.sign(token.jwt.as_str().as_bytes()).unwrap());
+            }
+            if event.is_last() {
+                signatures.push(lab.keys[&context.authority].sign(&message).unwrap());
+            }
+            let headers = envelope::headers_of(event).unwrap();
+            Envelope { subject, headers, payload: envelope::complete(&draft, &signatures) }
+        })
+        .collect()
 }

@@ -308,6 +308,7 @@ pub(super) fn about(command: &Command) -> String {
             .unwrap_or_else(|| kind.as_str().to_owned()),
         Command::RevokeKey { key, .. } => key.to_string(),
         Command::VoidCommand { command_id, .. } => command_id.to_string(),
+        Command::RaiseSchema { level } => format!("to {level}"),
     }
 }
 

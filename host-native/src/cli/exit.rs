@@ -133,6 +133,9 @@ impl From<ConfigError> for CliError {
 }
 
 const PERMISSIONS: &str = "see `cim-keys user create --help` for what can be set";
+/// The code of what a registry says that asks for a schema which is not known here.
+pub(super) const NEWER: &str = "newer-schema";
+pub(super) const UPGRADE: &str = "upgrade cim-keys";
 const IDENTITY: &str = "give the file that was made with the registry: --identity FILE or CIM_KEYS_IDENTITY";
 
 fn judge(error: &KeyError) -> (Exit, Option<&'static str>) {
@@ -149,6 +152,8 @@ fn judge(error: &KeyError) -> (Exit, Option<&'static str>) {
             Some("take another name (--registry NAME) or folder (--data DIR) for another registry"),
         ),
         KeyError::Bundle(error) => bundle(error),
+        // Of a newer version, as far as it says.
+        KeyError::Verify(error) if error.code() == "event-schema" => (Exit::Conflict, Some(UPGRADE)),
         KeyError::Verify(_) => (
             Exit::Verification,
             Some("nothing of it can be trusted: have it made again, and brought here on a safe way"),
@@ -160,6 +165,7 @@ fn judge(error: &KeyError) -> (Exit, Option<&'static str>) {
             Exit::NotFound,
             Some("take in the bundle that founds it first, or name its store: --registry NAME or --data DIR"),
         ),
+        KeyError::Refused { refusal, .. } if refusal.code() == NEWER => (Exit::Conflict, Some(UPGRADE)),
         KeyError::Refused { .. } => (Exit::Conflict, Some("have it made anew on what this registry has now")),
         KeyError::NothingPending => (Exit::NotFound, Some("`cim-keys log` shows what is on the stream")),
         KeyError::NoCommand { .. } | KeyError::NotHeld { .. } => {
@@ -213,7 +219,7 @@ fn judge(error: &KeyError) -> (Exit, Option<&'static str>) {
 fn bundle(error: &BundleError) -> (Exit, Option<&'static str>) {
     match error {
         BundleError::NotABundle => (Exit::Validation, Some("`cim-keys bundle export` writes one")),
-        BundleError::Newer { .. } => (Exit::Conflict, Some("upgrade cim-keys")),
+        BundleError::Newer { .. } => (Exit::Conflict, Some(UPGRADE)),
         BundleError::Checksum => {
             (Exit::Verification, Some("fetch the file again: bytes of it were lost or changed on the way"))
         }
@@ -241,6 +247,7 @@ fn rejection(error: &Rejection) -> (Exit, Option<&'static str>) {
         Rejection::Owner { .. } => (Exit::Conflict, Some("name the owner that `cim-keys show KEY` shows")),
         Rejection::RoleOwner => (Exit::Validation, Some("give --owner ACCOUNT")),
         Rejection::Expired { .. } => (Exit::Validation, Some("give --expiry a time to come, such as 30d")),
+        Rejection::NewerSchema { .. } | Rejection::UnknownSchema { .. } => (Exit::Conflict, Some(UPGRADE)),
         Rejection::Size(_) => {
             (Exit::Validation, Some("make it smaller: fewer or shorter permissions, tags and names"))
         }
@@ -264,6 +271,8 @@ fn violation(violation: &Violation) -> (Exit, Option<&'static str>) {
         Violation::AlreadyFounded | Violation::CommandKnown { .. } | Violation::NotNewest { .. } => {
             (Exit::Conflict, None)
         }
+        Violation::NotHigher { .. } => (Exit::Conflict, Some("`cim-keys schema show` says which it is")),
+        Violation::Schema { .. } | Violation::NotAlone => (Exit::Validation, None),
         Violation::NotFounded => (Exit::NotFound, Some("found a registry first: `cim-keys init`")),
         Violation::Unknown { .. } => {
             (Exit::NotFound, Some("`cim-keys list accounts` and `cim-keys list users` show what there is"))
@@ -297,7 +306,7 @@ fn store(error: &StoreError) -> (Exit, Option<&'static str>) {
                 "it was made before the first release: use the cim-keys that made it, or found it anew in another folder",
             ),
         ),
-        StoreError::Newer { .. } => (Exit::Conflict, Some("upgrade cim-keys")),
+        StoreError::Newer { .. } => (Exit::Conflict, Some(UPGRADE)),
         StoreError::Damaged { .. } => (Exit::Verification, Some("restore the data folder from a copy")),
         StoreError::Busy { .. } => (Exit::Conflict, Some("wait until the other process is done")),
         StoreError::Full { .. } => (Exit::Unexpected, Some("make room on the disk")),

@@ -1,6 +1,6 @@
 //! The same for what needs a server: from an error to exit status and hint.
 
-use super::exit::{CliError, Exit};
+use super::exit::{self, CliError, Exit, NEWER};
 use crate::dev::UpError;
 use crate::dev::server::ServerError;
 use crate::nats::context::ContextError;
@@ -41,6 +41,7 @@ pub(super) fn stuck(reason: &Reason) -> CliError {
         "stream-settings" => {
             (Exit::Conflict, Some("it is never changed silently: set what differs, or let a new one be made"))
         }
+        NEWER => (Exit::Conflict, Some(exit::UPGRADE)),
         "server-too-old" => (Exit::Conflict, Some(UPGRADE)),
         "stream-foreign" => (
             Exit::Conflict,

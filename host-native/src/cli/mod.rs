@@ -35,6 +35,7 @@ mod push;
 mod recover;
 mod resolve;
 mod rights;
+mod schema;
 mod show;
 mod status;
 #[cfg(feature = "nats")]
@@ -101,6 +102,9 @@ enum Verb {
     /// Commands that cannot be published as they were decided
     #[command(subcommand)]
     Held(held::Verb),
+    /// The schema level: what every host and page must know to take part
+    #[command(subcommand)]
+    Schema(schema::Verb),
     /// What a server must be told
     #[command(subcommand)]
     Config(config::Verb),
@@ -138,6 +142,7 @@ impl Verb {
             Self::Anomalies(args) => anomalies::run(args, globals),
             Self::Bundle(verb) => bundle::run(verb, globals),
             Self::Held(verb) => held::run(verb, globals),
+            Self::Schema(verb) => schema::run(verb, globals),
             Self::Config(verb) => config::run(verb, globals),
             #[cfg(feature = "nats")]
             Self::Sync(args) => sync::run(args, globals),

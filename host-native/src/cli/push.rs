@@ -1,7 +1,7 @@
 //! `cim-keys push`: brings account tokens to the servers, and reads them back.
 
 use super::connection::{Connection, block_on};
-use super::exit::{CliError, Exit};
+use super::exit::{CliError, Exit, NEWER};
 use super::exit_nats::stuck;
 use super::globals::Globals;
 use super::output::{printable, table};
@@ -83,6 +83,10 @@ async fn catch_up(host: &Host, servers: &Target, mode: Mode, globals: &Globals) 
         Ok((_, End::Stopped)) => return Err(CliError::new(Exit::Interrupted, "interrupted", "interrupted")),
         Err(error) => error,
     };
+    // Behind a level that is not known here, others may have replaced every token.
+    if outcome.code == NEWER {
+        return Err(outcome);
+    }
     if mode.unconfirmed {
         globals.output().warn(&format!("the stream cannot be caught up with: {outcome}"));
         return Ok(());

@@ -4,6 +4,7 @@ use super::entities::{HeldView, NOT_ENFORCED, Viewer};
 use super::exit::CliError;
 use super::globals::Globals;
 use super::output::printable;
+use super::schema::Level;
 use crate::ambient::Ambient;
 use crate::error::KeyError;
 use crate::report::{self, Archive, Report, State};
@@ -37,6 +38,9 @@ pub(super) struct Standing {
     /// When that stream was made, as its server writes it: one of the same name that was made anew is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_created: Option<String>,
+    /// Which schema the registry asks for, and which this version knows.
+    #[serde(flatten)]
+    level: Level,
     /// The last sequence read.
     head: u64,
     #[serde(flatten)]
@@ -132,6 +136,7 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
         },
         stream_created: progress.stream.as_ref().map(|stream| stream.created.clone()),
         stream: progress.stream.map(|stream| stream.name),
+        level: Level::of(store)?,
         head: progress.head,
         counts: store.counts().map_err(KeyError::from)?,
         confirmed: store.confirmed().map_err(KeyError::from)?,
@@ -173,6 +178,7 @@ fn text(standing: &Standing, now: Timestamp, globals: &Globals) -> String {
         format!("stream     {stream}"),
         format!("has        {} accounts, {} users, {} keys", counts.accounts, counts.users, counts.keys),
     ];
+    lines.extend(standing.level.words(&again).map(|words| format!("schema     {words}")));
     lines.extend(standing.sync.text(now, &again));
     lines.push(format!("confirmed  {} commands of this host", standing.confirmed));
     lines.push(match (counts.pending, standing.oldest_pending_ms) {

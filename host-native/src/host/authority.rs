@@ -28,7 +28,8 @@ impl Host {
             | Command::RevokeUser { .. }
             | Command::GenerateKey { .. }
             | Command::RevokeKey { .. }
-            | Command::VoidCommand { account: None, .. } => self.operator_key(operator),
+            | Command::VoidCommand { account: None, .. }
+            | Command::RaiseSchema { .. } => self.operator_key(operator),
             Command::VoidCommand { account: Some(account), .. } => {
                 self.account_key(*account, Wanted::Plain(None))
             }

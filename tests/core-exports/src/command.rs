@@ -46,6 +46,7 @@ commands! {
     command_generate_key(GenerateKey)
     command_revoke_key(RevokeKey)
     command_void_command(VoidCommand)
+    command_raise_schema(RaiseSchema)
 }
 
 exports! {

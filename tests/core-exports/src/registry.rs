@@ -73,6 +73,10 @@ exports! {
         let facts = state.registry().facts(&lookups, true);
         (shown(facts.entity(id)?), facts.name(parent, &name)?, facts.command(command)?.cloned())
     }
+    registry_level(state: State, operator: PublicKey) {
+        let lookups = [Lookup::Entity(EntityId::Operator(operator))];
+        state.registry().facts(&lookups, true).level()?
+    }
     registry_void(state: State, command: Uuid, authority: PublicKey, recorded: Recorded) {
         let facts = state.registry().facts(&[Lookup::Command(command)], true);
         let operator = facts.registry().operator;

@@ -7,5 +7,6 @@ mod foreign;
 mod kills;
 mod offline;
 mod recover;
+mod schema;
 mod streams;
 mod twins;

@@ -27,6 +27,10 @@ export function statusWords(status: PumpStatus, { pending, held }: Counts): { to
         ? { tone: "warn", text: `The server fails too often and is left alone for a while: ${ended(status.reason.text)}${left}` }
         : { tone: "busy", text: `Trying again: ${ended(status.reason.text)}${left}` };
     case "blocked":
+      // The machine says to upgrade the program: here that is this page.
+      if (status.reason.code === "newer-schema") {
+        return { tone: "warn", text: `This page is older than its registry, and shows what it has read without changing anything: load a newer one. ${sentence(status.reason.text)}${left}` };
+      }
       return { tone: "warn", text: `${sentence(status.reason.text)}${left}` };
   }
 }

@@ -2,6 +2,7 @@
 
 use super::super::exit::CliError;
 use super::super::globals::{Globals, shell_word};
+use super::super::schema::Level;
 use super::super::status::span;
 use super::Findings;
 use crate::error::KeyError;
@@ -186,6 +187,9 @@ fn journal(findings: &mut Findings, host: &Host) -> Result<(), CliError> {
     let again = findings.again.clone();
     let counts = store.counts().map_err(KeyError::from)?;
     let now = host.ambient().now();
+    if let Some(words) = Level::of(store)?.words(&again) {
+        findings.warn("schema", words, format!("cim-keys{again} schema show"));
+    }
     let age = store.oldest_pending().map_err(KeyError::from)?.map(|at| now.seconds() - at.seconds());
     match age {
         Some(age) if age > LONG => findings.warn(
