@@ -163,7 +163,7 @@ impl Machine {
                 all = false;
                 break;
             }
-            if command.position > self.checked && !voiding(&command.envelopes).is_empty() {
+            if command.position > self.checked && !voiding(self.known_schema, &command.envelopes).is_empty() {
                 // What it voids may stand before it, or behind it: both are looked at together.
                 if flies || !batch.commands.is_empty() {
                     all = false;
