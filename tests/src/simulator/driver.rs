@@ -2,8 +2,9 @@
 
 use super::host::Await;
 use super::invariants::{self, Broken};
+use super::network::Ask;
 use super::scenario::Fault;
-use super::world::{Action, Ask, World, short};
+use super::world::{Action, World, short};
 use cim_keys_core::stream::KEYS_ARCHIVE;
 use cim_keys_core::sync::{Input, Output, Persist, Persisted, Read, Reply, Status};
 

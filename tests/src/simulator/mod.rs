@@ -20,6 +20,8 @@ mod host;
 mod invariants;
 mod link;
 mod majority;
+mod network;
+mod people;
 mod range;
 pub(crate) mod rng;
 mod scenario;
