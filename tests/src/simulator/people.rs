@@ -3,7 +3,11 @@
 use super::invariants::Broken;
 use super::rng::Rng;
 use super::scenario::Fault;
+use super::store::Entry;
+use super::workload::{self, Wish};
 use super::world::{Action, World, short};
+use cim_keys_core::command::Command;
+use cim_keys_core::journal::State;
 
 impl World {
     /// Puts everything that does not follow from something else onto the agenda.
@@ -39,6 +43,18 @@ impl World {
         if self.scenario.has(Fault::NoStream) {
             self.at(rng.below(calm), Action::Create);
         }
+        let mut rng = Rng::new(self.scenario.seed, "people");
+        for _ in 0..rng.below(5) {
+            let host = usize::try_from(rng.below(3)).unwrap_or(0);
+            self.looks += 1;
+            self.at(rng.below(calm + 2_000), Action::Look { host });
+        }
+        for _ in 0..rng.below(3) {
+            // Often while something is on its way.
+            let when = rng.pick(&moments).filter(|_| rng.clone().chance(600)).copied();
+            let when = when.unwrap_or_else(|| rng.below(calm)) + rng.below(self.scenario.latency * 12);
+            self.at(when, Action::Void);
+        }
         for (fault, _) in Fault::ALL {
             let mut rng = Rng::new(self.scenario.seed, fault.name());
             for _ in 0..rng.between(1, if fault == Fault::Cut { 40 } else { 6 }) {
@@ -62,6 +78,9 @@ impl World {
             match host.execute(now, wish) {
                 Ok(id) => {
                     self.commands += 1;
+                    if self.dice.chance(300) {
+                        self.hosts[number].store.note_handed_out(id);
+                    }
                     self.trace.line(
                         now,
                         &format!("host {number}"),
@@ -85,6 +104,54 @@ impl World {
                 }
             }
         }
+        self.hosts[number].dirty = true;
+        self.poll(number)
+    }
+
+    /// A person looks after what a host holds: some of it is tried once more, some given up, some left as it is.
+    pub(super) fn look(&mut self, host: usize) -> Result<(), Broken> {
+        let number = host.min(self.hosts.len() - 1);
+        let now = self.now;
+        self.looks = self.looks.saturating_sub(1);
+        self.mended_at = self.mended_at.max(now);
+        let entries = self.hosts[number].store.entries().filter(|entry| entry.state == State::Held);
+        let founding = |entry: &&Entry| matches!(entry.pending.command, Command::FoundRegistry { .. });
+        let held: Vec<uuid::Uuid> =
+            entries.filter(|entry| !founding(entry)).map(|entry| entry.pending.context.command_id).collect();
+        for id in held {
+            let host = &mut self.hosts[number];
+            let (what, word) = match self.dice.below(100) {
+                0..40 => ("retries", host.retry(now, id)),
+                40..75 => ("drops", host.drop_held(now, id, false)),
+                75..85 => ("drops and voids", host.drop_held(now, id, true)),
+                _ => continue,
+            };
+            self.words.note(word);
+            let text = format_args!("a person {what} {}: {word:?}", short(&id));
+            self.trace.line(now, &format!("host {number}"), text);
+        }
+        self.hosts[number].dirty = true;
+        self.poll(number)
+    }
+
+    /// A person gives a command up that is on its way, here or on another host.
+    pub(super) fn void(&mut self) -> Result<(), Broken> {
+        let entries = self.hosts.iter().flat_map(|host| host.store.entries());
+        let pending: Vec<uuid::Uuid> = entries
+            .filter(|entry| entry.state == State::Pending)
+            .map(|entry| entry.pending.context.command_id)
+            .collect();
+        let Some(id) = self.dice.pick(&pending).copied() else { return Ok(()) };
+        let number = usize::try_from(self.dice.below(self.hosts.len() as u64)).unwrap_or(0);
+        let host = &mut self.hosts[number];
+        let view = workload::view(host.store.registry());
+        let Some(authority) = workload::operator_keys(&view, &host.keys).first().copied() else {
+            return Ok(());
+        };
+        let command = Command::VoidCommand { command_id: id, account: None, revoke: None };
+        let found = host.execute(self.now, Wish { command, authority });
+        let text = format_args!("a person voids {}, which is on its way: {}", short(&id), found.is_ok());
+        self.trace.line(self.now, &format!("host {number}"), text);
         self.hosts[number].dirty = true;
         self.poll(number)
     }

@@ -1,6 +1,7 @@
 //! One run: a virtual clock, a list of what happens next, and everybody who takes part.
 
 use super::broker::{Broker, Rules};
+use super::held::Words;
 use super::host::{Await, Host};
 use super::invariants::{self, Auditor, Broken};
 use super::link::Frame;
@@ -49,6 +50,10 @@ pub(super) enum Action {
     Back { keep: u64 },
     /// A majority has what was proposed.
     Settle { number: u64 },
+    /// A person looks after what a host holds.
+    Look { host: usize },
+    /// A person voids a command that is on its way.
+    Void,
     /// A second or third host is made.
     Copy,
     /// A person recovers a host that raised the alarm.
@@ -94,6 +99,10 @@ pub(super) struct World {
     pub(super) attended: bool,
     /// How often a journal was recovered.
     pub(super) recovered: u64,
+    /// How often somebody is going to look after what a host holds.
+    pub(super) looks: u64,
+    /// What came of the words of people about held commands.
+    pub(super) words: Words,
 }
 
 impl World {
@@ -139,6 +148,8 @@ impl World {
             late: 0,
             attended: false,
             recovered: 0,
+            looks: 0,
+            words: Words::default(),
             scenario,
         })
     }
@@ -179,6 +190,9 @@ impl World {
             lost: self.broker.lost().len() as u64,
             alarms: self.recovered,
             late: self.late,
+            retried: self.words.retried,
+            dropped: self.words.dropped,
+            voided: self.auditor.registry().voided().count() as u64,
             broken,
             trace: self.trace.into_lines(),
         }
@@ -224,6 +238,8 @@ impl World {
         match action {
             Action::Start { host } => self.start(host),
             Action::Command { host, burst } => self.command(host, burst),
+            Action::Look { host } => self.look(host),
+            Action::Void => self.void(),
             Action::Answer { host, life, ticket, input } => self.answer(host, life, ticket, *input),
             Action::TimeOut { host, life, ticket } => {
                 let flies = self.hosts[host].flight == Some(ticket);
@@ -320,13 +336,18 @@ impl World {
                 && !host.store.has_pending()
                 && host.store.progress().head == self.broker.last()
         };
-        self.flights.is_empty() && self.broker.proposals() == 0 && self.hosts.iter().all(rests)
+        self.looks == 0
+            && self.flights.is_empty()
+            && self.broker.proposals() == 0
+            && self.hosts.iter().all(rests)
     }
 
     fn judge(&self) -> Result<(), Broken> {
         invariants::stream(&self.broker)?;
         for host in &self.hosts {
             invariants::journal(host, &self.broker, &self.auditor)?;
+            invariants::promised(host, &self.auditor)?;
+            invariants::given_up(host, &self.broker, &self.auditor)?;
             invariants::overlay(host)?;
             invariants::drained(host, &self.broker, &self.auditor)?;
         }
