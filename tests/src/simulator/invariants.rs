@@ -312,7 +312,14 @@ pub(crate) fn held(host: &Host, id: Uuid) -> Result<(), Broken> {
     let stands = anew.is_ok_and(|draft| draft.hash() == entry.pending.draft_hash);
     let voids = |other: &Entry| {
         let before = other.state == State::Pending && other.pending.position < entry.pending.position;
-        before && matches!(other.pending.command, Command::VoidCommand { command_id, .. } if command_id == id)
+        let voided = |command: &Command| match command {
+            Command::VoidCommand { command_id, .. } => Some(*command_id),
+            _ => None,
+        };
+        // Of two that contradict each other the first one stands.
+        before
+            && (voided(&other.pending.command) == Some(id)
+                || voided(command) == Some(other.pending.context.command_id))
     };
     if stands && !used_up(&registry, id, context.authority) && !host.store.entries().any(voids) {
         let why = entry.reason.as_ref().map_or("", |reason| reason.text.as_str());
