@@ -17,6 +17,7 @@ fn all_invariants_hold() {
     // It must not pass by being empty.
     assert!(sum.commands > 1_000 && sum.messages > 2_500, "{sum:?}");
     assert!(sum.late > 5 && sum.lost > 20 && sum.alarms > 5, "{sum:?}");
+    assert!(sum.retried > 5 && sum.dropped > 25 && sum.voided > 25, "{sum:?}");
     assert!(sum.held > 25 && sum.anomalies > 25 && sum.crashes > 100, "{sum:?}");
 }
 

@@ -319,11 +319,16 @@ impl Machine {
                 // to be overtaken again by what is made here meanwhile.
                 Persisted::Stale => {
                     self.losses = self.losses.saturating_add(1);
+                    self.checked = 0;
                     self.read()
                 }
                 Persisted::Failed { reason } => self.store_failed(reason),
             },
-            (State::Redeciding(rest), Input::Redecided { .. }) => self.redecide(rest),
+            (State::Redeciding(rest), Input::Redecided { .. }) => {
+                // It stands behind what was checked now, and a void before it may be meant for it.
+                self.checked = 0;
+                self.redecide(rest)
+            }
             (State::Gathering, Input::Gathered { commands, held_revocations }) => {
                 self.take_gathered(commands, &held_revocations, moment)
             }
@@ -543,6 +548,7 @@ impl Machine {
 
     pub(super) fn block(&mut self, reason: Reason) -> Vec<Output> {
         self.known = false;
+        self.checked = 0;
         self.cut_off();
         let mut outputs = alloc::vec![Output::Drop, Output::Report(Status::Blocked { reason })];
         outputs.extend(self.pause(patience::PROBE));

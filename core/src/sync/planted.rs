@@ -43,12 +43,14 @@ pub enum Bug {
     TailTakenWithGap,
     /// Where a mirror ends, the stream is taken to end.
     MirrorEndTrusted,
+    /// What an acknowledgement confirms is taken out of the journal: a mistake of the host, which plays it itself.
+    RowDroppedAtAck,
 }
 
 #[cfg(feature = "planted-bugs")]
 impl Bug {
     /// All of them, with their names.
-    pub const ALL: [(Self, &'static str); 16] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::ConfirmOnDuplicate, "confirm-on-duplicate"),
         (Self::ConflictIsFailure, "conflict-is-failure"),
         (Self::NewIdOnRetry, "new-id-on-retry"),
@@ -65,6 +67,7 @@ impl Bug {
         (Self::PreconditionSkipped, "precondition-skipped"),
         (Self::TailTakenWithGap, "tail-taken-with-gap"),
         (Self::MirrorEndTrusted, "mirror-end-trusted"),
+        (Self::RowDroppedAtAck, "row-dropped-at-ack"),
     ];
 }
 

@@ -97,10 +97,11 @@ fn play(arguments: &Arguments) -> std::io::Result<bool> {
     let Some(seed) = sum.failed.first() else {
         let Summary { runs, steps, commands, messages, anomalies, held, crashes, lost, alarms, late, .. } =
             sum;
+        let Summary { retried, dropped, voided, .. } = sum;
         let seconds = begun.elapsed().as_secs_f64();
         writeln!(
             out,
-            "seeds {}..{}: all invariants hold in {runs} runs ({commands} commands, {messages} messages, {held} held, {anomalies} anomalies, \
+            "seeds {}..{}: all invariants hold in {runs} runs ({commands} commands, {messages} messages, {held} held, {retried} retried, {dropped} given up, {voided} void, {anomalies} anomalies, \
              {crashes} crashes, {late} stored in silence, {lost} lost with the power, {alarms} alarms, {steps} steps) in {seconds:.1} s",
             seeds.start, seeds.end
         )?;

@@ -2,13 +2,18 @@
 
 use super::host::Await;
 use super::invariants::{self, Broken};
+use super::network::Ask;
 use super::scenario::Fault;
-use super::world::{Action, Ask, World, short};
+use super::store::Entry;
+use super::world::{Action, World, short};
+use cim_keys_core::journal::State;
 use cim_keys_core::stream::KEYS_ARCHIVE;
-use cim_keys_core::sync::{Input, Output, Persist, Persisted, Read, Reply, Status};
+use cim_keys_core::sync::{Input, Outgoing, Output, Persist, Persisted, Read, Reply, Send, Status};
 
 /// More publishes in a row without a confirmation are no patience.
 const VAIN: u64 = 300;
+/// So long after the faults stopped people still look after what is held.
+const LOOKS: u64 = 8_000;
 
 impl World {
     /// A process starts from what its store holds.
@@ -123,6 +128,7 @@ impl World {
                     let text = format!("host {host} uses the batch id {id} again");
                     return Err(Broken::new("contract", text));
                 }
+                self.may_send(host, &send)?;
                 self.vain[host] += 1;
                 if self.vain[host] > VAIN {
                     return Err(Broken::new(
@@ -208,14 +214,60 @@ impl World {
         Ok(false)
     }
 
+    /// An append has an expectation, and is nothing but pending commands with the bytes that were decided. From then on
+    /// anybody may have them.
+    fn may_send(&mut self, host: usize, send: &Send) -> Result<(), Broken> {
+        let broken = |text: &str| Err(Broken::new("contract", format!("host {host} {text}")));
+        let expects = |message: &Outgoing| message.headers.only("Nats-Expected-Last-Sequence").is_some();
+        if !send.messages.first().is_some_and(expects) {
+            return broken("appends without an expectation");
+        }
+        let store = &mut self.hosts[host].store;
+        let mut sent = Vec::new();
+        let mut messages = send.messages.iter().peekable();
+        while let Some(first) = messages.peek() {
+            let whole = |entry: &&Entry| {
+                entry.state == State::Pending
+                    && entry.pending.envelopes.first().is_some_and(|own| own.payload == first.payload)
+            };
+            let Some(entry) = store.entries().find(whole) else {
+                return broken("appends what is not pending");
+            };
+            for own in &entry.pending.envelopes {
+                let same = messages.next().is_some_and(|message| {
+                    message.subject == own.subject.as_str()
+                        && message.payload == own.payload
+                        && own.headers.iter().all(|(name, value)| message.headers.only(name) == Some(value))
+                });
+                if !same {
+                    return broken("appends other messages than were decided");
+                }
+            }
+            sent.push(entry.pending.context.command_id);
+        }
+        store.note_left(sent);
+        Ok(())
+    }
+
     fn persist(&mut self, host: usize, persist: &Persist) -> Result<Persisted, Broken> {
         if self.trouble.store_fails(host, self.now) {
             return Ok(Persisted::Failed { reason: String::from("disk I/O error") });
         }
         let outcome = self.hosts[host].store.persist(persist);
+        let late = self.now > self.scenario.calm_at + LOOKS;
+        if outcome == Persisted::Ok && !persist.held.is_empty() && !late && self.dice.chance(600) {
+            let delay = self.dice.between(5, 6_000);
+            self.looks += 1;
+            self.after(delay, Action::Look { host });
+        }
         if outcome == Persisted::Ok && !persist.confirmed.is_empty() {
             self.vain[host] = 0;
             invariants::journal(&self.hosts[host], &self.broker, &self.auditor)?;
+        }
+        if outcome == Persisted::Ok {
+            for hold in &persist.held {
+                invariants::held(&self.hosts[host], hold.command_id)?;
+            }
         }
         if outcome == Persisted::Ok && !persist.progress.recheck_due {
             invariants::overlay(&self.hosts[host])?;

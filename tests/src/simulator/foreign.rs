@@ -121,17 +121,23 @@ impl World {
     /// Somebody appends what a host has pending, holds, or had as an earlier attempt.
     fn import(&mut self) {
         let number = usize::try_from(self.dice.below(self.hosts.len() as u64)).unwrap_or(0);
-        let entries = self.hosts[number].store.entries().filter(|entry| entry.state != State::Confirmed);
-        let mut commands: Vec<&[Envelope]> = Vec::new();
+        // What was given up before it left anywhere is gone.
+        let entries = self.hosts[number]
+            .store
+            .entries()
+            .filter(|entry| entry.state != State::Confirmed && (entry.state != State::Dropped || entry.left));
+        let mut commands: Vec<(uuid::Uuid, &[Envelope])> = Vec::new();
         for entry in entries {
-            commands.push(&entry.pending.envelopes);
-            commands.extend(entry.earlier.iter().map(Vec::as_slice));
+            let id = entry.pending.context.command_id;
+            commands.push((id, &entry.pending.envelopes));
+            commands.extend(entry.earlier.iter().map(|envelopes| (id, envelopes.as_slice())));
         }
         // A command that was decided more than once is the interesting one.
         let place = if self.dice.chance(500) { commands.len().checked_sub(1) } else { None };
         let chosen = place.and_then(|place| commands.get(place)).or_else(|| self.dice.pick(&commands));
-        let Some(chosen) = chosen.copied() else { return };
+        let Some((id, chosen)) = chosen.copied() else { return };
         let mut messages: Vec<Outgoing> = chosen.iter().map(fresh).collect();
+        self.hosts[number].store.note_left([id]);
         if self.dice.chance(300) {
             messages.pop();
         }

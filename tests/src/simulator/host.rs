@@ -2,16 +2,16 @@
 
 use super::link::Link;
 use super::rng::Rng;
-use super::store::{Entry, Store};
+use super::store::Store;
 use super::workload::{self, Keyring, Wish};
 use cim_keys_core::command::{Command, Rejection, decide};
 use cim_keys_core::context::{Context, RegistryId};
 use cim_keys_core::draft::Decision;
-use cim_keys_core::journal::State;
 use cim_keys_core::nkey::{Kind, PublicKey};
-use cim_keys_core::registry::{Entity, EntityId, Facts, Registry};
+use cim_keys_core::registry::{Facts, Registry};
 use cim_keys_core::sync::{Bug, Input, Machine, Moment, Status};
 use cim_keys_core::time::Timestamp;
+use std::collections::BTreeSet;
 use uuid::{Builder, Uuid};
 
 /// 2026-03-01T00:00:00Z in milliseconds: where virtual time begins.
@@ -70,7 +70,9 @@ pub(crate) struct Host {
     pub(crate) dirty: bool,
     /// How far its clock is off, in milliseconds.
     pub(crate) clock: i64,
-    rng: Rng,
+    /// Everything that this host reported as committed.
+    pub(crate) promised: BTreeSet<Uuid>,
+    pub(super) rng: Rng,
 }
 
 impl Host {
@@ -91,6 +93,7 @@ impl Host {
             status: Status::Idle,
             dirty: false,
             clock: 0,
+            promised: BTreeSet::new(),
             rng: Rng::new(seed, &format!("host {number}")),
         }
     }
@@ -116,6 +119,7 @@ impl Host {
         if let Some(bug) = bug {
             machine.plant(bug);
         }
+        self.store.forgets_acknowledged = bug == Some(Bug::RowDroppedAtAck);
         machine.check_at_most(self.rng.pick(&[1, 2, 4, 1_000]).copied().unwrap_or(1_000));
         self.machine = Some(machine);
         self.waits = Await::Nothing;
@@ -168,55 +172,7 @@ impl Host {
         self.commit(wish.command, context, None).map(|()| id)
     }
 
-    /// Decides a held revocation anew. Whether the journal holds it as pending or settled now.
-    pub(crate) fn redecide(&mut self, now: u64, id: Uuid) -> bool {
-        let Some(entry) = self.store.entry(id).filter(|entry| entry.state == State::Held) else {
-            return false;
-        };
-        let (command, old, wanted) =
-            (entry.pending.command.clone(), entry.pending.context.clone(), entry.revoked_at);
-        if in_force(self.store.registry(), &command, wanted.unwrap_or(0)) {
-            self.store.settle(id);
-            return true;
-        }
-        let authority = self.authority(self.store.registry(), &old);
-        let Some(authority) = authority else { return false };
-        // Neither a clock that went back nor a token that is older now must make it earlier than it was promised.
-        let promised = wanted.and_then(|at| Timestamp::from_millis(at.saturating_mul(1000)).ok());
-        let now = Timestamp::from_millis(self.wall(now)).unwrap_or(old.now).max(old.now);
-        let now = promised.map_or(now, |promised| now.max(promised));
-        // An id that was admitted is used up: what is still wanted gets a new one. The attempts count on, or it would
-        // take a revocation that is too early for the one it wants.
-        let registry = self.store.registry();
-        let used_up = registry.commands().any(|recorded| recorded.command_id == id)
-            || registry
-                .voided()
-                .any(|voided| voided.command_id == id && voided.voids(old.authority, registry.id().operator));
-        if used_up {
-            let fresh = self.context(0, authority, Vec::new());
-            let attempt = old.attempt + 1;
-            let context =
-                Context { now, attempt, causation_id: id, correlation_id: old.correlation_id, ..fresh };
-            return self.commit(command, context, Some(id)).is_ok();
-        }
-        let context = Context { now, attempt: old.attempt + 1, authority, ..old };
-        self.commit(command, context, None).is_ok()
-    }
-
-    /// Whether a key is at hand that may vouch for this command on this state.
-    pub(crate) fn may_vouch(&self, registry: &Registry, entry: &Entry) -> bool {
-        self.authority(registry, &entry.pending.context).is_some()
-    }
-
-    /// The key that vouches for another attempt: the one before may have been revoked, any that may now serves.
-    fn authority(&self, registry: &Registry, old: &Context) -> Option<PublicKey> {
-        if old.authority == registry.id().operator {
-            return Some(old.authority);
-        }
-        workload::operator_keys(&workload::view(registry), &self.keys).first().copied()
-    }
-
-    fn context(&mut self, now: u64, authority: PublicKey, keys: Vec<PublicKey>) -> Context {
+    pub(super) fn context(&mut self, now: u64, authority: PublicKey, keys: Vec<PublicKey>) -> Context {
         let millis = self.wall(now);
         let random = self.rng.bytes();
         let command_id = Builder::from_unix_timestamp_millis(millis.unsigned_abs(), &random).into_uuid();
@@ -232,8 +188,15 @@ impl Host {
         }
     }
 
-    fn commit(&mut self, command: Command, context: Context, instead: Option<Uuid>) -> Result<(), Rejection> {
+    /// Decides a command and writes it; in the place of another one where that is so.
+    pub(super) fn commit(
+        &mut self,
+        command: Command,
+        context: Context,
+        instead: Option<Uuid>,
+    ) -> Result<(), Rejection> {
         let (facts, decision) = decision(self.store.registry(), &self.keys, &command, &context)?;
+        self.promised.insert(context.command_id);
         self.store.commit(command, context, &facts, decision, instead);
         Ok(())
     }
@@ -273,33 +236,6 @@ fn decision(
     let missing = Rejection::NoRights { key: context.authority };
     let decision = draft.complete(&signatures).map_err(|_| missing)?;
     Ok((facts, decision))
-}
-
-/// Whether what a revocation wants holds already, with at least its time.
-pub(crate) fn in_force(registry: &Registry, command: &Command, wanted: i64) -> bool {
-    match target(registry, command) {
-        Some(Entity::User(user)) => user.revoked_at.is_some_and(|at| at >= wanted),
-        // A key that its owner lists no more signs nothing, whenever it was ended.
-        Some(entity) => entity.revoked_at().is_some(),
-        None => false,
-    }
-}
-
-/// Whether the target of a revocation ever came to be.
-pub(crate) fn exists(registry: &Registry, command: &Command) -> bool {
-    target(registry, command).is_some()
-}
-
-fn target<'a>(registry: &'a Registry, command: &Command) -> Option<&'a Entity> {
-    let id = match command {
-        Command::RevokeUser { account, user } => EntityId::User { account: *account, user: *user },
-        Command::RevokeKey { key, owner: Some(account) } if key.kind() == Kind::User => {
-            EntityId::User { account: *account, user: *key }
-        }
-        Command::RevokeKey { key, .. } => EntityId::Key(*key),
-        _ => return None,
-    };
-    registry.entities().find(|entity| entity.id() == id)
 }
 
 fn unix() -> Timestamp {

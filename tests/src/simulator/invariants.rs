@@ -1,12 +1,16 @@
 //! What must hold, checked against the stream itself. Numbers as in the list of invariants: I1 to I4, I8.
 
 use super::broker::{Broker, Origin, Stored};
-use super::host::{Host, exists, in_force};
+use super::held::{exists, in_force, used_up};
+use super::host::Host;
 use super::store::Entry;
-use cim_keys_core::admission::{Anomaly, Assembler, Group};
+use cim_keys_core::admission::{Admitted, Anomaly, Assembler, Group};
+use cim_keys_core::command::{Command, decide};
 use cim_keys_core::context::RegistryId;
 use cim_keys_core::envelope::Envelope;
+use cim_keys_core::event::Fact;
 use cim_keys_core::journal::State;
+use cim_keys_core::nkey::PublicKey;
 use cim_keys_core::registry::{Entity, Recorded, Registry};
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +46,8 @@ pub(crate) struct Auditor {
     anomalies: Vec<Anomaly>,
     read: u64,
     by_id: BTreeMap<Uuid, Recorded>,
+    /// Ids that were voided, with who may use none of them any more: none where nobody may.
+    void: BTreeMap<Uuid, BTreeSet<Option<PublicKey>>>,
 }
 
 impl Auditor {
@@ -53,6 +59,7 @@ impl Auditor {
             anomalies: Vec::new(),
             read: 0,
             by_id: BTreeMap::new(),
+            void: BTreeMap::new(),
         }
     }
 
@@ -68,6 +75,7 @@ impl Auditor {
                         let mut facts = self.registry.facts(&complete.scope(), false);
                         match complete.admit(&mut facts) {
                             Ok(Ok(admitted)) => {
+                                self.once(&admitted)?;
                                 for id in &admitted.changed {
                                     if let Ok(Some(entity)) = facts.entity(*id) {
                                         self.registry.put(entity.clone());
@@ -85,6 +93,32 @@ impl Auditor {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// An id is used up once: by the command that was admitted under it, or by an event that voids it.
+    fn once(&mut self, admitted: &Admitted) -> Result<(), Broken> {
+        let (id, who) = (admitted.recorded.command_id, admitted.recorded.authority);
+        let void = self.void.get(&id).is_some_and(|void| void.contains(&None) || void.contains(&Some(who)));
+        if void {
+            return Err(Broken::new("voided", format!("command {id} was voided, and is admitted")));
+        }
+        if let Some(before) = self.by_id.get(&id) {
+            let text =
+                format!("command {id} is admitted at {} and {}", before.first, admitted.recorded.first);
+            return Err(Broken::new("voided", text));
+        }
+        for event in &admitted.events {
+            let Fact::CommandVoided { command_id } = event.fact else { continue };
+            if self.by_id.contains_key(&command_id) {
+                return Err(Broken::new(
+                    "voided",
+                    format!("command {command_id} was admitted, and is voided"),
+                ));
+            }
+            let whose = (event.entity != event.registry).then_some(who);
+            self.void.entry(command_id).or_default().insert(whose);
         }
         Ok(())
     }
@@ -230,6 +264,71 @@ fn was_lost(entry: &Entry, broker: &Broker) -> bool {
     places.peek().is_some() && places.all(|place| of(broker.lost(), place))
 }
 
+/// I1 without a look at the journal alone: whatever was reported as committed is on the stream, or the journal has it.
+pub(crate) fn promised(host: &Host, auditor: &Auditor) -> Result<(), Broken> {
+    let kept = |id: &Uuid| {
+        auditor.by_id.contains_key(id)
+            || host.store.entry(*id).is_some_and(|entry| entry.state != State::Confirmed)
+    };
+    match host.promised.iter().find(|id| !kept(id)) {
+        Some(id) => {
+            let text = format!("host {}: {id} was committed, and is neither stored nor kept", host.number);
+            Err(Broken::new("I1 done", text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a person gave up is never published where it never left, and is used up for all where it may have left.
+pub(crate) fn given_up(host: &Host, broker: &Broker, auditor: &Auditor) -> Result<(), Broken> {
+    for entry in host.store.entries().filter(|entry| entry.state == State::Dropped && !entry.imported) {
+        let id = entry.pending.context.command_id;
+        let stored = || broker.log().iter().chain(broker.lost()).filter_map(command_of);
+        if !entry.left && stored().any(|(stored, _)| stored == id.to_string()) {
+            let text = format!("host {}: {id} was given up before it left, and was published", host.number);
+            return Err(Broken::new("given up", text));
+        }
+        let done = |voiding| {
+            let state = host.store.entry(voiding).map(|entry| entry.state);
+            matches!(state, Some(State::Confirmed | State::Settled))
+        };
+        // Without an event of its own it was used up when it was given up, which may be lost since.
+        let due = entry.voiding.map_or(entry.left && broker.lost().is_empty(), done);
+        if due && !used_up(auditor.registry(), id, entry.pending.context.authority) {
+            let text = format!("host {}: {id} was given up, and may still be admitted", host.number);
+            return Err(Broken::new("given up", text));
+        }
+    }
+    Ok(())
+}
+
+/// A command is held because it does not stand: decided anew where it has its place it fails, or is another one. Nothing
+/// that a server answers is reason enough here, for it never refuses what a host of ours sends.
+pub(crate) fn held(host: &Host, id: Uuid) -> Result<(), Broken> {
+    let Some(entry) = host.store.entry(id) else { return Ok(()) };
+    let (command, context) = (&entry.pending.command, &entry.pending.context);
+    let registry = host.store.before(entry.pending.position);
+    let anew = decide(&registry.facts(&command.scope(context, registry.id()), true), command, context);
+    let stands = anew.is_ok_and(|draft| draft.hash() == entry.pending.draft_hash);
+    let voids = |other: &Entry| {
+        let before = other.state == State::Pending && other.pending.position < entry.pending.position;
+        let voided = |command: &Command| match command {
+            Command::VoidCommand { command_id, .. } => Some(*command_id),
+            _ => None,
+        };
+        // Of two that contradict each other the first one stands.
+        before
+            && (voided(&other.pending.command) == Some(id)
+                || voided(command) == Some(other.pending.context.command_id))
+    };
+    if stands && !used_up(&registry, id, context.authority) && !host.store.entries().any(voids) {
+        let why = entry.reason.as_ref().map_or("", |reason| reason.text.as_str());
+        let text = format!("host {}: {} {id} is held and stands: {why}", host.number, command.name());
+        return Err(Broken::new("hold", text));
+    }
+    Ok(())
+}
+
 /// The overlay is what folding the pending commands gives; it is checked when the machine says that all is read.
 pub(crate) fn overlay(host: &Host) -> Result<(), Broken> {
     let found: Vec<Entity> = host.store.registry().pending().cloned().collect();
@@ -283,18 +382,34 @@ pub(crate) fn drained(host: &Host, broker: &Broker, auditor: &Auditor) -> Result
             format!("host {who} recorded {:?}, a reader {:?}", host.store.anomalies(), auditor.anomalies);
         return Err(Broken::new("anomalies", text));
     }
-    for entry in host.store.entries().filter(|entry| entry.pending.command.is_revocation()) {
-        revoked(host, entry, theirs)?;
+    // What a person gave up is wanted no more.
+    let wanted = |entry: &&Entry| entry.pending.command.is_revocation() && entry.state != State::Dropped;
+    for entry in host.store.entries().filter(wanted) {
+        revoked(host, entry, broker, theirs)?;
     }
     Ok(())
 }
 
+/// Whether a command that gives another one up names no user to revoke, for a pending command before it had done that, and
+/// somebody else published it without that one. No machine does: it checks again what it sends, and decides it anew.
+fn is_out_of_turn(entry: &Entry, broker: &Broker) -> bool {
+    let first = entry.first.and_then(|first| broker.at(first)).map(|stored| stored.origin);
+    let revokes = |envelope: &Envelope| envelope.subject.event_type() == "keys.user.revoked";
+    entry.state == State::Confirmed
+        && matches!(entry.pending.command, Command::VoidCommand { .. })
+        && matches!(first, Some(Origin::Foreign(_)))
+        && !entry.pending.envelopes.iter().any(revokes)
+}
+
 /// A revocation that somebody was told is committed has its effect, unless its target never came to be, or no key is at
 /// hand that may vouch for it any more.
-fn revoked(host: &Host, entry: &Entry, registry: &Registry) -> Result<(), Broken> {
+fn revoked(host: &Host, entry: &Entry, broker: &Broker, registry: &Registry) -> Result<(), Broken> {
     let command = &entry.pending.command;
     // What was made instead is looked at by itself.
     if entry.successor.is_some() || in_force(registry, command, entry.revoked_at.unwrap_or(0)) {
+        return Ok(());
+    }
+    if is_out_of_turn(entry, broker) {
         return Ok(());
     }
     if entry.state == State::Held && !(exists(registry, command) && host.may_vouch(registry, entry)) {

@@ -7,6 +7,9 @@
 //! * **I2** at most one message an event id is appended by hosts;
 //! * **I3** each command's events are contiguous and in order, and whatever a host appends is admitted;
 //! * **I4** a confirmed event is at its sequence with its bytes;
+//! * a command that was voided is never admitted afterwards, nor is another attempt at one that was admitted; what a
+//!   person gave up is never sent again, and its id is used up where anybody else may have it;
+//! * a command is held only if it does not stand where it has its place in the journal;
 //! * **I8** steps, retries and time until all is drained are bounded;
 //! * **I10** the same seed gives the same trace (its digest is compared by a test);
 //! * every host's registry is the fold of the stream, its overlay the fold of what is pending, and every revocation
@@ -16,10 +19,13 @@ pub(crate) mod broker;
 mod driver;
 mod faults;
 mod foreign;
+mod held;
 mod host;
 mod invariants;
 mod link;
 mod majority;
+mod network;
+mod people;
 mod range;
 pub(crate) mod rng;
 mod scenario;
@@ -61,6 +67,12 @@ pub struct Outcome {
     pub alarms: u64,
     /// Messages that a next leader stored, and nobody heard of.
     pub late: u64,
+    /// Held commands that people had decided anew.
+    pub retried: u64,
+    /// Held commands that people gave up.
+    pub dropped: u64,
+    /// Command ids that are void at the end.
+    pub voided: u64,
     /// The first invariant that did not hold.
     pub broken: Option<Broken>,
     /// What happened, line by line, where it was kept.
@@ -83,6 +95,9 @@ pub fn run(scenario: &Scenario, keep_trace: bool) -> Outcome {
         lost: 0,
         alarms: 0,
         late: 0,
+        retried: 0,
+        dropped: 0,
+        voided: 0,
         broken: Some(broken),
         trace: Vec::new(),
     };

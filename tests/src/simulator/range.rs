@@ -29,6 +29,12 @@ pub struct Summary {
     pub alarms: u64,
     /// Messages that a next leader stored, and nobody heard of.
     pub late: u64,
+    /// Held commands that people had decided anew.
+    pub retried: u64,
+    /// Held commands that people gave up.
+    pub dropped: u64,
+    /// Command ids that are void at the end.
+    pub voided: u64,
     /// Seeds that failed, ascending. After the first one no further seed is begun.
     pub failed: Vec<u64>,
 }
@@ -117,6 +123,9 @@ impl Summary {
         self.lost += outcome.lost;
         self.alarms += outcome.alarms;
         self.late += outcome.late;
+        self.retried += outcome.retried;
+        self.dropped += outcome.dropped;
+        self.voided += outcome.voided;
         if outcome.broken.is_some() {
             self.failed.push(seed);
         }
@@ -133,6 +142,9 @@ impl Summary {
         self.lost += other.lost;
         self.alarms += other.alarms;
         self.late += other.late;
+        self.retried += other.retried;
+        self.dropped += other.dropped;
+        self.voided += other.voided;
         self.failed.extend(other.failed);
     }
 }

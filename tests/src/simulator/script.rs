@@ -120,8 +120,8 @@ impl World {
 
     /// One more host: a copy of store and keys of the first one as they are now. Its process is not started.
     pub(super) fn join(&mut self) -> usize {
-        let (number, founder) = (self.hosts.len(), &self.hosts[0]);
-        let host = Host::new(self.scenario.seed, number, founder.store.clone(), founder.keys.clone());
+        let (number, founder) = (self.hosts.len(), &mut self.hosts[0]);
+        let host = Host::new(self.scenario.seed, number, founder.store.copied(), founder.keys.clone());
         self.hosts.push(host);
         self.vain.push(0);
         number

@@ -31,6 +31,14 @@ pub(crate) struct Entry {
     pub(crate) successor: Option<Uuid>,
     /// Unix seconds from which on the first attempt wanted its target refused.
     pub(crate) revoked_at: Option<i64>,
+    /// Whether anybody else may have an attempt at it: it was sent, or it left in a bundle or a copy of the store.
+    pub(crate) left: bool,
+    /// Whether creds or a token that it brings were given to somebody.
+    pub(crate) handed_out: bool,
+    /// Whether another host minted it.
+    pub(crate) imported: bool,
+    /// The command that voids its id, where it was given up with one.
+    pub(crate) voiding: Option<Uuid>,
 }
 
 /// What a crash leaves behind.
@@ -46,6 +54,8 @@ pub(crate) struct Store {
     /// The messages themselves.
     messages: BTreeMap<u64, StoredMessage>,
     revision: u64,
+    /// A planted mistake: what is acknowledged is taken out of the journal.
+    pub(crate) forgets_acknowledged: bool,
 }
 
 impl Store {
@@ -60,6 +70,7 @@ impl Store {
             trail: BTreeMap::new(),
             messages: BTreeMap::new(),
             revision: 0,
+            forgets_acknowledged: false,
         }
     }
 
@@ -169,10 +180,13 @@ impl Store {
         let before = self.places.remove(&id).and_then(|place| self.entries.remove(&place));
         let mut earlier = Vec::new();
         let mut revoked_at = decision.events.iter().find_map(revocation_time);
+        let (mut left, mut handed_out, mut imported) = (false, false, false);
         if let Some(before) = before {
             earlier = before.earlier;
             earlier.push(before.pending.envelopes);
             revoked_at = before.revoked_at;
+            // What an earlier attempt left behind is out there still.
+            (left, handed_out, imported) = (before.left, before.handed_out, before.imported);
         }
         if let Some(replaced) =
             instead.and_then(|id| self.places.get(&id)).and_then(|place| self.entries.get_mut(place))
@@ -190,6 +204,10 @@ impl Store {
             earlier,
             successor: None,
             revoked_at,
+            left,
+            handed_out,
+            imported,
+            voiding: None,
         };
         self.places.insert(id, position);
         self.entries.insert(position, entry);
@@ -203,6 +221,41 @@ impl Store {
             entry.reason = None;
             self.revision += 1;
         }
+    }
+
+    /// Gives a held command up, with the command that voids its id where there is one.
+    pub(crate) fn give_up(&mut self, id: Uuid, voiding: Option<Uuid>) {
+        if let Some(entry) = self.places.get(&id).and_then(|place| self.entries.get_mut(place)) {
+            entry.state = State::Dropped;
+            entry.voiding = voiding;
+            self.revision += 1;
+        }
+    }
+
+    /// Commands leave the store: they are sent, or go in a bundle.
+    pub(crate) fn note_left(&mut self, ids: impl IntoIterator<Item = Uuid>) {
+        for id in ids {
+            if let Some(entry) = self.places.get(&id).and_then(|place| self.entries.get_mut(place)) {
+                entry.left = true;
+            }
+        }
+    }
+
+    /// Creds or a token that a command brings are given to somebody.
+    pub(crate) fn note_handed_out(&mut self, id: Uuid) {
+        if let Some(entry) = self.places.get(&id).and_then(|place| self.entries.get_mut(place)) {
+            entry.handed_out = true;
+        }
+    }
+
+    /// All of it leaves for another host, which minted none of it.
+    pub(crate) fn copied(&mut self) -> Self {
+        // What was given up already is not published by a copy either.
+        let open = self.entries.values_mut().filter(|entry| entry.state != State::Dropped);
+        open.for_each(|entry| entry.left = true);
+        let mut copy = self.clone();
+        copy.entries.values_mut().for_each(|entry| entry.imported = true);
+        copy
     }
 
     /// Answers `Persist`.
@@ -242,6 +295,11 @@ impl Store {
                         time: None,
                     });
                 }
+            }
+        }
+        if self.forgets_acknowledged && persist.messages.is_empty() {
+            for (id, _) in &persist.confirmed {
+                let _row = self.places.remove(id).and_then(|place| self.entries.remove(&place));
             }
         }
         for hold in &persist.held {
@@ -309,6 +367,22 @@ impl Store {
         Some((kept, recovery.pending.len()))
     }
 
+    /// The state on which the command at this place of the journal is to stand: `head`, and what is pending before it.
+    pub(crate) fn before(&self, position: u64) -> Registry {
+        let mut registry = self.registry.clone();
+        registry.drop_overlay(None);
+        for (position, entry) in self.entries.range(..position).filter(|(_, e)| e.state == State::Pending) {
+            let Some(events) = entry.events() else { continue };
+            let scope: Vec<Lookup> = events.iter().flat_map(rules::scope_of).collect();
+            let mut facts = registry.facts(&scope, true);
+            let changed = rules::judge(&mut facts, &events).unwrap_or_default();
+            for entity in values(&facts, &changed) {
+                registry.put_overlay(*position, entity);
+            }
+        }
+        registry
+    }
+
     /// The overlay as folding the pending commands over the state at `head` gives it. None where one does not stand.
     pub(crate) fn folded_overlay(&self) -> Option<Vec<Entity>> {
         if !self.has_pending() {
@@ -320,7 +394,17 @@ impl Store {
             let events = entry.events()?;
             let scope: Vec<Lookup> = events.iter().flat_map(rules::scope_of).collect();
             let mut facts = registry.facts(&scope, true);
-            let changed = rules::judge(&mut facts, &events).ok()?;
+            let changed = match rules::judge(&mut facts, &events) {
+                Ok(changed) => changed,
+                // What voids a command of this journal is checked again once nothing stands before it, and leaves nothing
+                // here until then.
+                Err(rules::Fault::Violation(rules::Violation::Admitted { .. }))
+                    if matches!(entry.pending.command, Command::VoidCommand { revoke: None, .. }) =>
+                {
+                    continue;
+                }
+                Err(_) => return None,
+            };
             for entity in values(&facts, &changed) {
                 registry.put_overlay(entry.pending.position, entity);
             }

@@ -112,6 +112,25 @@ pub(crate) fn wish(registry: &Registry, keys: &Keyring, now: i64, rng: &mut Rng)
     }
 }
 
+/// A key at hand that may vouch for such a command, where the one before may not any more.
+pub(crate) fn authority(
+    view: &BTreeMap<EntityId, Entity>,
+    keys: &Keyring,
+    command: &Command,
+) -> Option<PublicKey> {
+    match command {
+        Command::CreateUser { account, .. }
+        | Command::SetPermissions { account, .. }
+        | Command::GenerateCredentials { account, .. } => {
+            let account = view.get(&EntityId::Account(*account)).and_then(self::account)?;
+            let listed = account.token.claims().body.as_account()?.signing_keys.iter();
+            let mut plain = listed.filter(|(key, role)| **role == SigningKey::Plain && keys.has(key));
+            plain.next().map(|(key, _)| *key)
+        }
+        _ => operator_keys(view, keys).first().copied(),
+    }
+}
+
 /// A user of the account of this name, if it is there and a key that may sign for it is at hand.
 pub(crate) fn user(registry: &Registry, keys: &Keyring, account_name: &str, name: &str) -> Option<Wish> {
     let view = view(registry);
