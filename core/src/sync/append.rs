@@ -57,6 +57,11 @@ impl Machine {
     }
 
     pub(super) fn take_loaded(&mut self, pass: Pass, works: Vec<Work>) -> Vec<Output> {
+        // Decided by a newer version in this journal: it would be refused here, and is not this version's to hold.
+        let raised = |work: &Work| raising(self.known_schema, &work.pending.envelopes);
+        if let Some(level) = works.iter().filter_map(raised).find_map(|level| self.is_beyond(level)) {
+            return self.upgrade(level);
+        }
         let wanted = order::set(works.iter().flat_map(Work::scopes));
         let wanted: Vec<Lookup> = wanted.into_iter().cloned().collect();
         let scopes = pass.facts.unanswered(&wanted);

@@ -449,6 +449,11 @@ fn a_raise_of_our_own_is_noted_when_it_is_confirmed() {
     reader.becomes(OLD);
     asks_for_an_upgrade(&reader.run(&lab, 1));
     assert_eq!((&reader.pending, reader.held.len()), (&waits, 0));
+    // nor does it hold anything, where all of it is due to be checked again;
+    reader.progress.recheck_due = true;
+    reader.becomes(OLD);
+    asks_for_an_upgrade(&reader.run(&lab, 1));
+    assert_eq!((&reader.pending, reader.held.len()), (&waits, 0));
     // when the newer one sends it, then what was confirmed is noted,
     reader.becomes(NEW);
     let outputs = reader.run(&lab, 1);
