@@ -521,11 +521,14 @@ fn appending_goes_on_while_commands_are_made() {
     drive(&a, &mut stream, |output| match output {
         Output::Load { limit, .. } => looked.set(*limit),
         Output::Persist(persist) if !persist.confirmed.is_empty() => stored.set(stored.get() + 1),
-        Output::Persist(persist) if matches!(persist.overlay, Overlay::Replace { .. }) => {
-            if looked.get() > 4 && stored.get() < 3 && made.get() < 100 {
-                made.set(made.get() + 1);
-                user(&a, app, &format!("during {}", made.get()));
-            }
+        Output::Persist(persist)
+            if matches!(persist.overlay, Overlay::Replace { .. })
+                && looked.get() > 4
+                && stored.get() < 3
+                && made.get() < 100 =>
+        {
+            made.set(made.get() + 1);
+            user(&a, app, &format!("during {}", made.get()));
         }
         _ => {}
     });
