@@ -120,7 +120,7 @@ impl Desk {
                 }
                 let gone = |p: &Pending| {
                     let id = p.context.command_id;
-                    persist.confirmed.iter().any(|(c, _)| *c == id)
+                    persist.confirmed.iter().any(|landed| landed.command_id == id)
                         || persist.held.iter().any(|h| h.command_id == id)
                 };
                 self.pending.retain(|pending| !gone(pending));

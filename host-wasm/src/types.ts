@@ -255,6 +255,8 @@ export type Input =
 export interface Outgoing { subject: string; headers: Headers; payload: string }
 /** What becomes of what pending commands left: nothing; that of the first ones is the state at `head` now; all of it anew. */
 export type Overlay = "keep" | { settle: { position: number } } | { replace: { until: number | null; entities: [position: number, Entity][] } };
+/** An own command that is on the stream: which attempt, as the journal has it, and the sequence of its first event. */
+export interface Landed { command_id: Uuid; draft_hash: Digest; first: number }
 /** One transaction. */
 export interface Persist {
   expect_head: number;
@@ -264,8 +266,8 @@ export interface Persist {
   recorded: Recorded[];
   messages: StoredMessage[];
   anomalies: Anomaly[];
-  /** Own commands that are on the stream, with the sequence of their first event. */
-  confirmed: [Uuid, number][];
+  /** Own commands that are on the stream. Where the journal has another attempt at one of them by now, all of it is stale. */
+  confirmed: Landed[];
   held: Hold[];
   rechecked: [Uuid, Digest][];
   overlay: Overlay;

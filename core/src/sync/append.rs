@@ -1,6 +1,6 @@
 //! Checking pending commands again, and appending them where the stream ends.
 
-use super::contract::{Moment, Outgoing, Output, Overlay, Persist, Reply, Send, Status};
+use super::contract::{Landed, Moment, Outgoing, Output, Overlay, Persist, Reply, Send, Status};
 use super::machine::{Batch, Machine, Pass, State};
 use super::patience::{self, Next};
 use super::reasons::{archive_due, incomplete, named, too_old};
@@ -397,7 +397,8 @@ impl Machine {
             let (first, last) = (sequence + 1, sequence + command.envelopes.len() as u64);
             sequence = last;
             position = command.position;
-            persist.confirmed.push((command.command_id, first));
+            let (command_id, draft_hash) = (command.command_id, command.draft_hash);
+            persist.confirmed.push(Landed { command_id, draft_hash, first });
             let recorded = Recorded {
                 command_id: command.command_id,
                 attempt: command.attempt,

@@ -1,11 +1,12 @@
 //! Catching up: what is stored behind `head` is admitted and folded, and our own commands among it are ticked off.
 
-use super::contract::{Moment, Output, Persist, Persisted, Read, Status};
+use super::contract::{Landed, Moment, Output, Persist, Persisted, Read, Status};
 use super::known::Compared;
 use super::machine::{Caught, Machine, State};
 use super::reasons::{behind, foreign_registry, incomplete, named, out_of_order};
 use crate::admission::{Complete, Group, StoredMessage};
 use crate::context::RegistryId;
+use crate::digest::Digest;
 use crate::journal::{Hold, Own, Progress, State as OwnState};
 use crate::order;
 use crate::registry::{Entity, EntityId, Facts, Lookup, Recorded};
@@ -144,13 +145,14 @@ impl Machine {
                     let (raised, last) = (admitted.raised(), admitted.recorded.last);
                     changed.extend(admitted.changed);
                     match self.ours(own, &admitted.recorded) {
-                        Mine::Confirmed => {
+                        Mine::Confirmed(draft_hash) => {
                             self.unsent = 0;
                             // It may have overtaken commands that stand before it in the journal: the overlay is
                             // folded anew from those that are still pending.
                             progress.recheck_due = true;
                             progress.rechecked = 0;
-                            persist.confirmed.push((admitted.recorded.command_id, admitted.recorded.first));
+                            let Recorded { command_id, first, .. } = admitted.recorded;
+                            persist.confirmed.push(Landed { command_id, draft_hash, first });
                         }
                         Mine::Other(hold) => {
                             self.others_at = millis.or(self.others_at);
@@ -199,7 +201,7 @@ impl Machine {
         let same = mine.command_hash == admitted.command_hash && mine.authority == admitted.authority;
         let taken = self.ticks_off_by_id() || same && self.takes_other_attempts();
         if mine.draft_hash == admitted.draft_hash || taken {
-            return Mine::Confirmed;
+            return Mine::Confirmed(mine.draft_hash);
         }
         if matches!(mine.state, OwnState::Confirmed | OwnState::Dropped) {
             return Mine::Other(None);
@@ -234,8 +236,8 @@ impl Machine {
 
 /// What an admitted command is to our journal.
 enum Mine {
-    /// Ours, as we have it.
-    Confirmed,
+    /// Ours, as we have it: by this draft.
+    Confirmed(Digest),
     /// Not ours, or another draft of ours: then ours is to be held.
     Other(Option<Hold>),
 }

@@ -276,14 +276,26 @@ pub struct Persist {
     pub messages: Vec<StoredMessage>,
     /// Messages that change nothing.
     pub anomalies: Vec<Anomaly>,
-    /// Own commands that are on the stream, with the sequence of their first event.
-    pub confirmed: Vec<(Uuid, u64)>,
+    /// Own commands that are on the stream. Where the journal has another attempt at one of them by now, all of it is
+    /// *stale*.
+    pub confirmed: Vec<Landed>,
     /// Own commands to hold.
     pub held: Vec<Hold>,
     /// Facts on which own pending commands stand again.
     pub rechecked: Vec<(Uuid, Digest)>,
     /// What becomes of the overlay.
     pub overlay: Overlay,
+}
+
+/// An own command that is on the stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Landed {
+    /// The command.
+    pub command_id: Uuid,
+    /// Which attempt at it, as the journal has it: another one is not on the stream.
+    pub draft_hash: Digest,
+    /// Sequence of its first event.
+    pub first: u64,
 }
 
 /// What becomes of the entities that pending commands touched.

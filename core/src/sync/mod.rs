@@ -18,7 +18,7 @@ mod tail;
 
 pub use append::BATCH_BYTES;
 pub use contract::{
-    Failure, Input, Moment, Outgoing, Output, Overlay, Persist, Persisted, Read, Reply, Send, Status,
+    Failure, Input, Landed, Moment, Outgoing, Output, Overlay, Persist, Persisted, Read, Reply, Send, Status,
     StreamInfo,
 };
 pub use machine::Machine;

@@ -404,7 +404,8 @@ impl<'a> Pump<'a> {
         summary.commands += persist.confirmed.len() as u64;
         summary.anomalies += persist.anomalies.len() as u64;
         summary.head = persist.progress.head;
-        let own: std::collections::BTreeSet<_> = persist.confirmed.iter().map(|(id, _)| *id).collect();
+        let own: std::collections::BTreeSet<_> =
+            persist.confirmed.iter().map(|landed| landed.command_id).collect();
         // What was voided was not admitted.
         for recorded in persist.recorded.iter().filter(|recorded| recorded.voided.is_empty()) {
             if own.contains(&recorded.command_id) {

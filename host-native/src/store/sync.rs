@@ -3,13 +3,17 @@
 use super::error::RowError;
 use super::{Store, StoreError, commit, facts, rows};
 use crate::crash::{self, Step};
+use cim_keys_core::digest::Digest;
 use cim_keys_core::envelope::Envelope;
 use cim_keys_core::journal::{Pending, Ready};
 use cim_keys_core::nkey::PublicKey;
-use cim_keys_core::sync::{BATCH_BYTES, Overlay, Persist, Persisted};
+use cim_keys_core::sync::{BATCH_BYTES, Landed, Overlay, Persist, Persisted};
 use rusqlite::{Row, Transaction};
 use std::collections::BTreeSet;
 use uuid::Uuid;
+
+/// What is damaged where a command that the machine speaks of is not in the journal.
+const A_COMMAND: &str = "a command of the journal";
 
 /// Pending commands in journal order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +129,7 @@ impl Store {
                 let (head, revision) = transaction.query_row("SELECT head, revision FROM state", [], look)?;
                 if head != persist.expect_head
                     || persist.expect_revision.is_some_and(|expected| expected != revision)
+                    || !are_the_same(transaction, &persist.confirmed)?
                 {
                     return Ok(Persisted::Stale);
                 }
@@ -147,7 +152,7 @@ fn apply(transaction: &Transaction<'_>, persist: &Persist, operator: PublicKey) 
     }
     let mut statement =
         transaction.prepare_cached("INSERT OR REPLACE INTO recorded (command_id, body) VALUES (?1, ?2)")?;
-    let own: BTreeSet<Uuid> = persist.confirmed.iter().map(|(id, _)| *id).collect();
+    let own: BTreeSet<Uuid> = persist.confirmed.iter().map(|landed| landed.command_id).collect();
     for recorded in persist.recorded.iter().filter(|recorded| !own.contains(&recorded.command_id)) {
         let id = recorded.command_id;
         // An id stays void for whom it was.
@@ -171,8 +176,12 @@ fn apply(transaction: &Transaction<'_>, persist: &Persist, operator: PublicKey) 
     let mut statement = transaction.prepare_cached(
         "UPDATE journal SET state = 'confirmed', first = ?2, reason = NULL WHERE command_id = ?1",
     )?;
-    for (id, first) in &persist.confirmed {
-        found(statement.execute(rusqlite::params![id.as_bytes().as_slice(), first])?)?;
+    // Of what is admitted the journal tells, whoever had voided attempts of others at the id.
+    let mut forget = transaction.prepare_cached("DELETE FROM recorded WHERE command_id = ?1")?;
+    for Landed { command_id, first, .. } in &persist.confirmed {
+        let id = command_id.as_bytes().as_slice();
+        found(statement.execute(rusqlite::params![id, first])?)?;
+        forget.execute([id])?;
     }
     let mut statement = transaction.prepare_cached(
         "UPDATE journal SET state = 'held', reason = ?2,
@@ -215,8 +224,21 @@ fn ready(row: &Row<'_>, position: u64) -> Result<Ready, RowError> {
     })
 }
 
+/// Whether these are the attempts that the journal has: a command may have been decided anew since the machine asked.
+fn are_the_same(transaction: &Transaction<'_>, landed: &[Landed]) -> Result<bool, RowError> {
+    let mut statement = transaction.prepare_cached("SELECT draft_hash FROM journal WHERE command_id = ?1")?;
+    for Landed { command_id, draft_hash, .. } in landed {
+        let mut rows = statement.query([command_id.as_bytes().as_slice()])?;
+        let row = rows.next()?.ok_or(RowError::Damaged(A_COMMAND))?;
+        if rows::parse::<Digest>(row.get_ref(0)?.as_str()?)? != *draft_hash {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// A command that the machine speaks of is there: where it is not found, the file is not what was written, and going on would
 /// load and confirm the same command without end.
 fn found(changed: usize) -> Result<(), RowError> {
-    if changed == 1 { Ok(()) } else { Err(RowError::Damaged("a command of the journal")) }
+    if changed == 1 { Ok(()) } else { Err(RowError::Damaged(A_COMMAND)) }
 }

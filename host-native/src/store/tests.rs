@@ -76,20 +76,20 @@ impl Stream {
 
 /// Drives the machine until nothing is left to do.
 fn sync(host: &Host, stream: &mut Stream) {
-    drive(host, stream, |_| {});
+    assert_eq!(drive(host, stream, |_| {}), Status::Idle);
 }
 
-/// The same; `before` it does what the machine asks for, somebody else may act.
-fn drive(host: &Host, stream: &mut Stream, before: impl Fn(&Output)) {
+/// Drives it until it comes to rest or is blocked; `before` it does what the machine asks for, somebody else may act.
+#[must_use]
+fn drive(host: &Host, stream: &mut Stream, mut before: impl FnMut(&Output)) -> Status {
     let store = host.store();
     let mut machine = Machine::new(store.registry_id().unwrap().clone(), store.progress().unwrap());
     let mut inputs = VecDeque::from([Input::Tick]);
-    let mut idle = false;
+    let mut status = Status::Working;
     for _ in 0..10_000 {
         let Some(input) = inputs.pop_front() else {
-            assert!(idle, "the machine asks for nothing and is not idle");
             store.note_rest();
-            return;
+            return status;
         };
         for output in machine.handle(input, host.ambient().moment().unwrap()) {
             before(&output);
@@ -127,7 +127,8 @@ fn drive(host: &Host, stream: &mut Stream, before: impl Fn(&Output)) {
                     };
                     inputs.push_back(Input::Redecided { command_id, resolved });
                 }
-                Output::Report(status) => idle = status == Status::Idle,
+                Output::Report(new) => status = new,
+                Output::Wait { .. } if matches!(status, Status::Blocked { .. }) => {}
                 Output::Wait { .. } => inputs.push_back(Input::Tick),
                 Output::Drop | Output::Follow { .. } => {}
             }
@@ -518,7 +519,7 @@ fn appending_goes_on_while_commands_are_made() {
     user(&b, app, "bob");
     sync(&b, &mut stream);
     let (looked, made, stored) = (Cell::new(0), Cell::new(0), Cell::new(0));
-    drive(&a, &mut stream, |output| match output {
+    let status = drive(&a, &mut stream, |output| match output {
         Output::Load { limit, .. } => looked.set(*limit),
         Output::Persist(persist) if !persist.confirmed.is_empty() => stored.set(stored.get() + 1),
         Output::Persist(persist)
@@ -532,6 +533,7 @@ fn appending_goes_on_while_commands_are_made() {
         }
         _ => {}
     });
+    assert_eq!(status, Status::Idle);
     // then looks become short enough to come through all the same.
     assert!((1..100).contains(&made.get()), "{} looks were in vain", made.get());
 }

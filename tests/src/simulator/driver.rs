@@ -8,7 +8,9 @@ use super::store::Entry;
 use super::world::{Action, World, short};
 use cim_keys_core::journal::State;
 use cim_keys_core::stream::KEYS_ARCHIVE;
-use cim_keys_core::sync::{Input, Outgoing, Output, Persist, Persisted, Read, Reply, Send, Status};
+use cim_keys_core::sync::{
+    Input, Landed, Outgoing, Output, Persist, Persisted, Read, Reply, Send, Status,
+};
 
 /// More publishes in a row without a confirmation are no patience.
 const VAIN: u64 = 300;
@@ -345,8 +347,8 @@ fn of_output(output: &Output) -> String {
             format!("Send behind {}: {}", expected.unwrap_or("?"), subjects.join(" "))
         }
         Output::Persist(persist) => {
-            let confirmed: Vec<String> =
-                persist.confirmed.iter().map(|(id, at)| format!("{}@{at}", short(id))).collect();
+            let at = |landed: &Landed| format!("{}@{}", short(&landed.command_id), landed.first);
+            let confirmed: Vec<String> = persist.confirmed.iter().map(at).collect();
             let held: Vec<String> = persist
                 .held
                 .iter()

@@ -10,7 +10,7 @@ use cim_keys_core::event::{Event, Fact};
 use cim_keys_core::journal::{Own, Pending, Progress, Ready, State};
 use cim_keys_core::registry::{Entity, EntityId, Facts, Lookup, Registry};
 use cim_keys_core::rules::{self, Reason};
-use cim_keys_core::sync::{Confirmed, Input, Overlay, Persist, Persisted, last_agreeing, recover};
+use cim_keys_core::sync::{Confirmed, Input, Landed, Overlay, Persist, Persisted, last_agreeing, recover};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -261,7 +261,10 @@ impl Store {
     /// Answers `Persist`.
     pub(crate) fn persist(&mut self, persist: &Persist) -> Persisted {
         let moved = persist.expect_revision.is_some_and(|revision| revision != self.revision);
-        if persist.expect_head != self.progress.head || moved {
+        let another = |landed: &Landed| {
+            self.entry(landed.command_id).is_some_and(|entry| entry.pending.draft_hash != landed.draft_hash)
+        };
+        if persist.expect_head != self.progress.head || moved || persist.confirmed.iter().any(another) {
             return Persisted::Stale;
         }
         self.progress = persist.progress.clone();
@@ -274,8 +277,8 @@ impl Store {
         self.anomalies.extend(persist.anomalies.iter().cloned());
         self.messages.extend(persist.messages.iter().map(|message| (message.sequence, message.clone())));
         self.trail.extend(persist.messages.iter().map(|message| (message.sequence, message.digest())));
-        for (id, first) in &persist.confirmed {
-            if let Some(entry) = self.places.get(id).and_then(|place| self.entries.get_mut(place)) {
+        for Landed { command_id, first, .. } in &persist.confirmed {
+            if let Some(entry) = self.places.get(command_id).and_then(|place| self.entries.get_mut(place)) {
                 entry.state = State::Confirmed;
                 entry.first = Some(*first);
                 entry.reason = None;

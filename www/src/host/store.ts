@@ -217,6 +217,15 @@ export class Store {
     const moved = persist.expect_revision !== null && persist.expect_revision !== state.revision;
     if ((state.progress?.head ?? 0) !== persist.expect_head || moved) return "stale";
     const [journal, messages, versions] = [tx.objectStore("journal"), tx.objectStore("messages"), tx.objectStore("versions")];
+    const known = async (id: string): Promise<Entry> => {
+      const entry = (await journal.index("commands").get(id)) as Entry | undefined;
+      if (entry) return entry;
+      throw new HostError("store-damaged", `The journal of this browser does not have the command ${id}: delete this page's data; what is on the stream is read back.`);
+    };
+    for (const { command_id, draft_hash } of persist.confirmed) {
+      // It may have been decided anew since the machine asked.
+      if ((await known(command_id)).pending.draft_hash !== draft_hash) return "stale";
+    }
     for (const row of this.#rows(persist.entities, 0)) {
       await versions.delete(IDBKeyRange.bound([row.id, 0], [row.id, state.settled]));
       await versions.put(row);
@@ -229,21 +238,20 @@ export class Store {
     }
     for (const message of persist.messages) await messages.put(message);
     for (const anomaly of persist.anomalies) await tx.objectStore("anomalies").put(anomaly, anomaly.sequences[0] ?? 0);
-    const change = async (id: string, edit: (entry: Entry) => void) => {
-      const entry = (await journal.index("commands").get(id)) as Entry | undefined;
-      if (entry === undefined) throw new HostError("store-damaged", `The journal of this browser does not have the command ${id}: delete this page's data; what is on the stream is read back.`);
+    const change = async (id: string, edit: (entry: Entry) => void): Promise<Entry> => {
+      const entry = await known(id);
       edit(entry);
       await journal.put(entry);
+      return entry;
     };
-    for (const [id, first] of persist.confirmed) {
-      await change(id, (entry) => {
+    for (const { command_id, first } of persist.confirmed) {
+      const { pending } = await change(command_id, (entry) => {
         entry.state = "confirmed";
         entry.first = first;
         delete entry.reason;
       });
-      const entry = (await journal.index("commands").get(id)) as Entry | undefined;
       // The journal has the messages of its own commands: the trail takes them from there.
-      for (const [place, envelope] of (entry?.pending.envelopes ?? []).entries()) {
+      for (const [place, envelope] of pending.envelopes.entries()) {
         await messages.put({ ...envelope, sequence: first + place, payload: base64(envelope.payload) });
       }
     }

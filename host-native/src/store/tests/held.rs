@@ -423,3 +423,81 @@ fn creds_under_an_id_that_somebody_took_are_named_and_end_by_hand() {
     assert_eq!((dropped.voiding, state(&two.a, id)), (None, State::Dropped));
     assert_eq!(revocations(&two.b, two.app), 1);
 }
+
+#[test]
+fn a_command_that_a_void_did_not_bind_is_known_as_admitted() {
+    // Given an account with two signing keys, and a pending command that the second one vouched for;
+    let (one, a, app) = founded();
+    let key = Command::GenerateKey { kind: Kind::Account, owner: Some(app), label: None, role: None };
+    let second = a.run(&Request::new(key)).unwrap().keys[0];
+    let account = a.account(app).unwrap();
+    let keys = &account.token.claims().body.as_account().unwrap().signing_keys;
+    let first = keys.keys().copied().find(|key| *key != second).unwrap();
+    let mut stream = Stream::default();
+    sync(&a, &mut stream);
+    let (other, b) = copy(&one, 2);
+    let alice = NewUser {
+        account: app,
+        name: "alice".into(),
+        access: Access::Own(Box::default()),
+        expires: 0,
+        tags: Vec::new(),
+        key: None,
+        credentials: true,
+        keep: false,
+    };
+    let made = a.run(&Request { authority: Some(second), ..Request::from(alice) }).unwrap();
+    let (id, alice) = (made.command_id, made.keys[0]);
+    // when the first key voids its id, which binds that key alone, and the command comes to the stream,
+    let void = Command::VoidCommand { command_id: id, account: Some(app), revoke: None };
+    b.run(&Request { authority: Some(first), ..Request::new(void) }).unwrap();
+    let mut two = Two { a, b, app, stream, folders: [one, other] };
+    two.meet();
+    // then both hosts know it as admitted,
+    assert_eq!(state(&two.a, id), State::Confirmed);
+    two.agree(id);
+    let (known, _) = two.a.store().facts(&[Lookup::Command(id)], false).unwrap();
+    assert!(known.command(id).unwrap().is_some());
+    // and its id cannot be voided any more.
+    let revoke = Some(HandedOut { account: app, user: alice, issued_at: NOW / 1000 + 1000 });
+    let void = Command::VoidCommand { command_id: id, account: None, revoke };
+    let outcome = two.a.run(&Request::new(void)).unwrap();
+    assert!(!outcome.events.iter().any(|event| matches!(event.fact, Fact::CommandVoided { .. })));
+    two.meet();
+    let anomalies = |host: &Host| host.store().anomalies().unwrap().len();
+    assert_eq!((state(&two.a, outcome.command_id), anomalies(&two.a)), (State::Confirmed, 0));
+    assert_eq!((revocations(&two.b, app), anomalies(&two.b)), (1, 0));
+}
+
+#[test]
+fn an_attempt_that_was_replaced_meanwhile_is_not_confirmed_by_its_id() {
+    // Given a held command whose bundle another host publishes once its name is free,
+    let mut two = two();
+    let (id, _, theirs) = two.rivals("alice");
+    let first = two.a.store().promised(id).unwrap().unwrap();
+    let bytes = bundle::encode(&two.a.export(true).unwrap()).unwrap();
+    revoke(&two.b, two.app, theirs);
+    two.meet();
+    two.b.import(&bundle::decode(&bytes).unwrap().verify().unwrap(), false).unwrap();
+    sync(&two.b, &mut two.stream);
+    // when it is decided anew between what the machine read of the journal and what it writes there,
+    let mut retried = false;
+    let status = drive(&two.a, &mut two.stream, |output| {
+        let Output::Persist(persist) = output else { return };
+        let confirmed = persist.confirmed.iter().any(|landed| landed.command_id == id);
+        if confirmed && !retried {
+            two.a.retry(id, false).unwrap();
+            retried = true;
+        }
+    });
+    // then nothing is written, and the machine begins again:
+    assert!(matches!(&status, Status::Blocked { reason } if reason.code == "journal-moved"), "{status:?}");
+    let after = two.a.store().promised(id).unwrap().unwrap();
+    assert!(after.state == State::Pending && after.envelopes != first.envelopes);
+    // the new attempt is not the one that the stream has.
+    two.meet();
+    let after = two.a.store().promised(id).unwrap().unwrap();
+    let reason = after.reason.map(|reason| reason.code);
+    assert_eq!((after.state, reason.as_deref()), (State::Held, Some("overtaken")));
+    two.agree(id);
+}
