@@ -100,17 +100,8 @@ pub fn read_secret(path: &Path) -> Result<SecretText, FileError> {
             return Err(FileError::Open { path: path.to_owned(), mode });
         }
     }
-    if meta.len() > LIMIT {
-        return Err(FileError::Content { path: path.to_owned() });
-    }
-    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1));
-    match file.take(LIMIT).read_to_string(&mut text) {
-        Ok(_) => Ok(SecretText::new(std::mem::take(&mut text))),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(FileError::Content { path: path.to_owned() })
-        }
-        Err(error) => Err(FileError::io("read", path, &error)),
-    }
+    let mut text = read_limited(file, path)?;
+    Ok(SecretText::new(std::mem::take(&mut text)))
 }
 
 /// Reads a secret from stdin.
@@ -118,14 +109,21 @@ pub fn read_secret(path: &Path) -> Result<SecretText, FileError> {
 /// # Errors
 /// It cannot be read, is larger than 1 MiB, or no UTF-8 text.
 pub fn read_secret_stdin() -> Result<SecretText, FileError> {
-    let path = || PathBuf::from("stdin");
-    // Reserved at once, so that no shorter buffer is left behind unwiped.
+    let mut text = read_limited(io::stdin().lock(), Path::new("stdin"))?;
+    Ok(SecretText::new(std::mem::take(&mut text)))
+}
+
+/// All of a text, into a buffer that is reserved at once: a shorter one would be left behind unwiped as it grows. How long it
+/// is, a pipe does not say before.
+fn read_limited(from: impl io::Read, path: &Path) -> Result<Zeroizing<String>, FileError> {
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(LIMIT).unwrap_or(0) + 1));
-    match io::stdin().lock().take(LIMIT + 1).read_to_string(&mut text) {
-        Ok(read) if read as u64 <= LIMIT => Ok(SecretText::new(std::mem::take(&mut text))),
-        Ok(_) => Err(FileError::Content { path: path() }),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(FileError::Content { path: path() }),
-        Err(error) => Err(FileError::io("read", &path(), &error)),
+    match from.take(LIMIT + 1).read_to_string(&mut text) {
+        Ok(read) if read as u64 <= LIMIT => Ok(text),
+        Ok(_) => Err(FileError::Content { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(FileError::Content { path: path.to_owned() })
+        }
+        Err(error) => Err(FileError::io("read", path, &error)),
     }
 }
 
@@ -368,6 +366,46 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(read_secret(&path).unwrap_err(), FileError::Open { path, mode: 0o644 });
+    }
+
+    /// Gives a few bytes at a time, as a pipe does.
+    struct Pipe(u64);
+
+    impl io::Read for Pipe {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let most = buffer.len().min(4096);
+            let some = usize::try_from(self.0).unwrap().min(most);
+            buffer[..some].fill(b'S');
+            self.0 -= some as u64;
+            Ok(some)
+        }
+    }
+
+    #[test]
+    fn a_secret_from_a_pipe_is_read_into_one_buffer() {
+        let path = Path::new("pipe");
+        for length in [0, 1, 100_000, LIMIT] {
+            let text = read_limited(Pipe(length), path).unwrap();
+            assert_eq!(text.len() as u64, length);
+            assert_eq!(text.capacity() as u64, LIMIT + 1, "it has grown to {length}");
+        }
+        let refused = read_limited(Pipe(LIMIT + 1), path).unwrap_err();
+        assert_eq!(refused, FileError::Content { path: path.to_owned() });
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_secret_is_read_from_a_named_pipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&path).status().unwrap();
+        assert!(made.success());
+        let writer = {
+            let path = path.clone();
+            std::thread::spawn(move || fs::write(path, "x".repeat(100_000)).unwrap())
+        };
+        assert_eq!(read_secret(&path).unwrap().expose().len(), 100_000);
+        writer.join().unwrap();
     }
 
     #[test]
