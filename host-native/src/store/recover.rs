@@ -5,6 +5,7 @@ use super::{Store, StoreError, commit, rows};
 use cim_keys_core::journal::{Progress, StreamIdentity};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::sync::{Confirmed, Recovery};
+use rusqlite::Transaction;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -77,6 +78,7 @@ impl Store {
             }
             transaction.execute("DELETE FROM messages WHERE sequence > ?1", [recovery.progress.head])?;
             for id in &recovery.pending {
+                keep_first(transaction, id, recovery.progress.head)?;
                 let changed = transaction.execute(
                     "UPDATE journal SET state = 'pending', first = NULL, reason = NULL
                      WHERE command_id = ?1 AND state = 'confirmed'",
@@ -114,8 +116,22 @@ impl Store {
     }
 }
 
+/// Of a command that was cut in two the stream has the first messages still: they stay in the trail, as nobody's.
+fn keep_first(transaction: &Transaction<'_>, id: &Uuid, kept: u64) -> Result<(), RowError> {
+    transaction
+        .prepare_cached(
+            "INSERT OR IGNORE INTO messages (sequence, subject, headers, payload)
+             SELECT j.first + e.id % 1024, e.subject, e.headers, e.payload
+             FROM journal AS j
+             CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
+             WHERE j.command_id = ?1 AND j.first + e.id % 1024 <= ?2",
+        )?
+        .execute(rusqlite::params![id.as_bytes().as_slice(), kept])?;
+    Ok(())
+}
+
 /// Own commands that are on the stream: of these the journal tells.
-fn own(transaction: &rusqlite::Transaction<'_>) -> Result<BTreeSet<Uuid>, RowError> {
+fn own(transaction: &Transaction<'_>) -> Result<BTreeSet<Uuid>, RowError> {
     let mut statement =
         transaction.prepare_cached("SELECT command_id FROM journal WHERE state = 'confirmed'")?;
     let mut found = statement.query([])?;

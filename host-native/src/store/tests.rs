@@ -2,6 +2,7 @@
 
 mod bundle;
 mod held;
+mod recover;
 mod voids;
 
 use super::*;

@@ -368,7 +368,7 @@ pub(crate) fn drained(host: &Host, broker: &Broker, auditor: &Auditor) -> Result
         return Err(Broken::new("fold", format!("host {who} knows other commands")));
     }
     let stream = broker.log().iter().map(|stored| (stored.message.sequence, stored.message.digest()));
-    if !host.store.trail().iter().map(|(sequence, digest)| (*sequence, *digest)).eq(stream) {
+    if !host.store.trail().into_iter().eq(stream) {
         return Err(Broken::new("trail", format!("host {who} has another trail than the stream")));
     }
     let list = |anomalies: &[Anomaly]| {

@@ -368,10 +368,10 @@ impl Driver for Scripted {
         });
         let mut trail = Vec::new();
         for (sequence, digest) in store.trail() {
-            let stored = self.world.broker.at(*sequence).map(|stored| &stored.message);
-            let same = stored.filter(|message| message.digest() == *digest);
+            let stored = self.world.broker.at(sequence).map(|stored| &stored.message);
+            let same = stored.filter(|message| message.digest() == digest);
             let id = contract::judge::marks(same)?.pop().map(|mark| mark.event_id);
-            trail.push((*sequence, id.unwrap_or_else(|| String::from("another message"))));
+            trail.push((sequence, id.unwrap_or_else(|| String::from("another message"))));
         }
         Ok(Journal { rows: rows.collect(), trail })
     }

@@ -49,9 +49,7 @@ pub(crate) struct Store {
     entries: BTreeMap<u64, Entry>,
     places: BTreeMap<Uuid, u64>,
     anomalies: Vec<Anomaly>,
-    /// Digest of the message at each sequence, for views of the trail.
-    trail: BTreeMap<u64, Digest>,
-    /// The messages themselves.
+    /// Messages that were read. Of own commands that were confirmed by their acknowledgement the journal has them.
     messages: BTreeMap<u64, StoredMessage>,
     revision: u64,
     /// A planted mistake: what is acknowledged is taken out of the journal.
@@ -67,7 +65,6 @@ impl Store {
             entries: BTreeMap::new(),
             places: BTreeMap::new(),
             anomalies: Vec::new(),
-            trail: BTreeMap::new(),
             messages: BTreeMap::new(),
             revision: 0,
             forgets_acknowledged: false,
@@ -100,8 +97,16 @@ impl Store {
     }
 
     /// Digest of the message at each sequence that it knows.
-    pub(crate) fn trail(&self) -> &BTreeMap<u64, Digest> {
-        &self.trail
+    pub(crate) fn trail(&self) -> BTreeMap<u64, Digest> {
+        self.known().into_iter().map(|(sequence, message)| (sequence, message.digest())).collect()
+    }
+
+    /// What was read, and own messages at the places where they were confirmed.
+    fn known(&self) -> BTreeMap<u64, StoredMessage> {
+        let mut known: BTreeMap<u64, StoredMessage> =
+            self.entries.values().flat_map(Entry::confirmed).map(|own| (own.sequence, own)).collect();
+        known.extend(self.messages.iter().map(|(sequence, message)| (*sequence, message.clone())));
+        known
     }
 
     /// Whether anything waits to be appended.
@@ -276,28 +281,11 @@ impl Store {
         }
         self.anomalies.extend(persist.anomalies.iter().cloned());
         self.messages.extend(persist.messages.iter().map(|message| (message.sequence, message.clone())));
-        self.trail.extend(persist.messages.iter().map(|message| (message.sequence, message.digest())));
         for Landed { command_id, first, .. } in &persist.confirmed {
             if let Some(entry) = self.places.get(command_id).and_then(|place| self.entries.get_mut(place)) {
                 entry.state = State::Confirmed;
                 entry.first = Some(*first);
                 entry.reason = None;
-                // A journal has the messages of its own commands.
-                let own = entry.pending.envelopes.iter().map(|envelope| {
-                    Digest::of_all([envelope.subject.as_str().as_bytes(), envelope.payload.as_slice()])
-                });
-                self.trail.extend((*first..).zip(own));
-                for (sequence, envelope) in (*first..).zip(&entry.pending.envelopes) {
-                    let subject = envelope.subject.as_str().to_owned();
-                    let (headers, payload) = (envelope.headers.clone(), envelope.payload.clone());
-                    self.messages.entry(sequence).or_insert(StoredMessage {
-                        sequence,
-                        subject,
-                        headers,
-                        payload,
-                        time: None,
-                    });
-                }
             }
         }
         if self.forgets_acknowledged && persist.messages.is_empty() {
@@ -332,8 +320,14 @@ impl Store {
     }
 
     /// Makes the journal anew from what the stream has kept. Gives how far that is, and how many commands are pending again.
+    /// None where the journal lacks a message that it has read or confirmed.
     pub(crate) fn recover(&mut self, stream: &[StoredMessage]) -> Option<(u64, usize)> {
-        let kept = last_agreeing(stream, |sequence| self.trail.get(&sequence).copied()).unwrap_or(0);
+        let messages = self.known();
+        if !messages.keys().copied().eq(1..=self.progress.head) {
+            return None;
+        }
+        let digest = |sequence| messages.get(&sequence).map(StoredMessage::digest);
+        let kept = last_agreeing(stream, digest).unwrap_or(0);
         let own: Vec<Confirmed> = self
             .entries
             .values()
@@ -343,20 +337,18 @@ impl Store {
                 Some(Confirmed { command_id: entry.pending.context.command_id, last })
             })
             .collect();
-        let messages = std::mem::take(&mut self.messages);
         let id = self.registry.id().clone();
         let recovery = recover(id, &self.progress, kept, messages.into_values(), &own).ok()?;
-        self.messages = stream
-            .iter()
-            .take_while(|message| message.sequence <= kept)
-            .map(|message| (message.sequence, message.clone()))
-            .collect();
-        self.trail.retain(|sequence, _| *sequence <= kept);
+        self.messages.retain(|sequence, _| *sequence <= kept);
         self.progress = recovery.progress;
         self.registry = recovery.registry;
         self.anomalies = recovery.anomalies;
         for entry in self.entries.values_mut() {
             if recovery.pending.contains(&entry.pending.context.command_id) {
+                // Of a command that was cut in two the stream has the first messages still.
+                for own in entry.confirmed().filter(|own| own.sequence <= kept) {
+                    self.messages.entry(own.sequence).or_insert(own);
+                }
                 (entry.state, entry.first) = (State::Pending, None);
             }
             // What had brought it into force may be lost.
@@ -429,6 +421,19 @@ impl Entry {
             envelopes: pending.envelopes.clone(),
             messages_hash: pending.messages_hash,
         }
+    }
+
+    /// Its messages where they were confirmed.
+    fn confirmed(&self) -> impl Iterator<Item = StoredMessage> {
+        self.first.into_iter().flat_map(|first| (first..).zip(&self.pending.envelopes)).map(
+            |(sequence, envelope)| StoredMessage {
+                sequence,
+                subject: envelope.subject.as_str().to_owned(),
+                headers: envelope.headers.clone(),
+                payload: envelope.payload.clone(),
+                time: None,
+            },
+        )
     }
 
     fn own(&self) -> Own {
