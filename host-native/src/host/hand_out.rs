@@ -23,7 +23,9 @@ impl Host {
         let hand_out = self.store.hand_out(account, user)?.ok_or(KeyError::NoUserSeed { user })?;
         let text = self.creds_of(&hand_out)?;
         files::check_new(path)?;
-        self.store.note_handed_out(hand_out.command_id)?;
+        if !self.store.note_handed_out(hand_out.command_id)? {
+            return Err(KeyError::NoUserSeed { user });
+        }
         files::write_new(path, text.expose().as_bytes())?;
         crash::reach(Step::CredsDelivered);
         self.store.erase_hand_out(hand_out.command_id)?;
@@ -43,7 +45,9 @@ impl Host {
     ) -> Result<(), KeyError> {
         let hand_out = self.store.hand_out(account, user)?.ok_or(KeyError::NoUserSeed { user })?;
         let text = self.creds_of(&hand_out)?;
-        self.store.note_handed_out(hand_out.command_id)?;
+        if !self.store.note_handed_out(hand_out.command_id)? {
+            return Err(KeyError::NoUserSeed { user });
+        }
         deliver(&text)?;
         Ok(self.store.erase_hand_out(hand_out.command_id)?)
     }
@@ -72,7 +76,9 @@ impl Host {
         let outcome = self.run(&Request { dry_run, ..Request::new(command) })?;
         if !dry_run {
             let text = creds::format(&self.token(account, user)?, &key)?;
-            self.store.note_handed_out(outcome.command_id)?;
+            if !self.store.note_handed_out(outcome.command_id)? {
+                return Err(KeyError::NoUserSeed { user });
+            }
             files::write_new(path, text.expose().as_bytes())?;
         }
         Ok(outcome)

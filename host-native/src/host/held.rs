@@ -138,8 +138,7 @@ impl Host {
                 // Seeds of what may come to the stream after all are kept, and those of the registry itself.
                 let founding = matches!(promised.command, Command::FoundRegistry { .. });
                 let keep = event || promised.imported || founding;
-                let keys = if keep { &[][..] } else { &promised.context.keys };
-                if dry_run || self.store.drop_held(command_id, keys)? {
+                if dry_run || self.store.drop_held(&promised, !keep)? {
                     return Ok(Dropped { command_id, voiding: None, revoked: None });
                 }
                 continue;
@@ -149,7 +148,7 @@ impl Host {
             {
                 return Err(KeyError::CredsOut { id: command_id, user });
             }
-            if let Some(outcome) = self.void(command_id, &request)? {
+            if let Some(outcome) = self.void(&promised, &request)? {
                 return Ok(Dropped { command_id, voiding: Some(outcome), revoked: handed_out });
             }
         }
@@ -157,10 +156,11 @@ impl Host {
     }
 
     /// Decides and writes the command that voids a held one. None where something was written meanwhile.
-    fn void(&self, command_id: Uuid, request: &Request) -> Result<Option<Outcome>, KeyError> {
+    fn void(&self, held: &Promised, request: &Request) -> Result<Option<Outcome>, KeyError> {
         let authority = self.authority(request)?;
         let id = self.ambient.command_id()?;
-        let context = Context { causation_id: command_id, ..self.context(request, id, authority, &[]) };
+        let causation_id = held.context.command_id;
+        let context = Context { causation_id, ..self.context(request, id, authority, &[]) };
         let (facts, revision) = self.facts_for(&request.command, &context)?;
         let draft = command::decide(&facts, &request.command, &context)?;
         if request.dry_run {
@@ -177,7 +177,7 @@ impl Host {
             hand_out: None,
             decision: &decision,
         };
-        Ok(match self.store.void(revision, &entry, command_id)? {
+        Ok(match self.store.void(revision, &entry, held)? {
             Committed::At { .. } => {
                 outcome.events.clone_from(&decision.events);
                 Some(outcome)

@@ -35,13 +35,13 @@ impl Host {
             }
             let (admitted, _) = self.store.facts(&[Lookup::Command(command_id)], true)?;
             let anew = promised.imported || used_up(&admitted, command_id, promised.context.authority);
-            let request = Request::new(promised.command);
+            let request = Request::new(promised.command.clone());
             let mut context = Context {
                 now: self.later_than(promised.context.now, promised.revoked_at)?,
                 // Counts on under a new id as well: a first attempt would not raise an earlier revocation.
                 attempt: promised.context.attempt.saturating_add(1),
                 authority: self.authority(&request)?,
-                ..promised.context
+                ..promised.context.clone()
             };
             if anew {
                 context.command_id = self.ambient.command_id()?;
@@ -77,7 +77,7 @@ impl Host {
             match written {
                 // A crash before this leaves a held command that is in force: it is settled next time.
                 Committed::At { .. } if promised.imported => {
-                    return Ok(self.store.drop_held(command_id, &[])?);
+                    return Ok(self.store.drop_held(&promised, false)?);
                 }
                 Committed::At { .. } if anew => return Ok(self.store.settle(command_id)?),
                 Committed::At { .. } => return Ok(true),

@@ -262,7 +262,7 @@ pub(super) fn append(
     };
     let position = insert(transaction, registry, &line, &entry.entities)?;
     for key in &entry.keys {
-        put_key(transaction, key)?;
+        put_key(transaction, key, Some(entry.context.command_id))?;
     }
     if let Some(hand_out) = &entry.hand_out {
         put_hand_out(transaction, hand_out)?;

@@ -1,9 +1,8 @@
 //! Held commands: what of them is out of the store's hands, and giving them up.
 
-use super::commit::{self, Committed, Entry, Revision};
+use super::commit::{self, Committed, Entry, Promised, Revision};
 use super::error::RowError;
-use super::{Store, StoreError, facts};
-use cim_keys_core::nkey::PublicKey;
+use super::{Store, StoreError, facts, secrets};
 use rusqlite::{OptionalExtension as _, Transaction};
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
@@ -49,14 +48,21 @@ impl Store {
         self.note(ids, "UPDATE journal SET sent = 1 WHERE command_id = ?1 AND sent = 0")
     }
 
-    /// Notes that creds or a token that this command brings are given to somebody.
+    /// Notes that creds or a token that this command brings are given to somebody. False where it was given up: then they
+    /// must not be.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn note_handed_out(&self, command_id: Uuid) -> Result<(), StoreError> {
-        let query = "UPDATE journal SET handed_out = 1
-             WHERE command_id = ?1 AND handed_out = 0 AND state <> 'confirmed'";
-        self.note(&[command_id], query)
+    pub fn note_handed_out(&self, command_id: Uuid) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            let id = command_id.as_bytes().as_slice();
+            let query = "UPDATE journal SET handed_out = 1
+                 WHERE command_id = ?1 AND handed_out = 0 AND state NOT IN ('confirmed', 'dropped')";
+            transaction.prepare_cached(query)?.execute([id])?;
+            let query =
+                "SELECT NOT EXISTS (SELECT 1 FROM journal WHERE command_id = ?1 AND state = 'dropped')";
+            Ok(transaction.prepare_cached(query)?.query_row([id], |row| row.get(0))?)
+        })
     }
 
     /// The same for the pending command at this place of the journal.
@@ -93,18 +99,17 @@ impl Store {
         })
     }
 
-    /// Gives up a held command here alone, and erases the seed of its creds and the kept seeds of these keys. False where
-    /// it is not held any more.
+    /// Gives up a held command here alone, and erases the seed of its creds; with `erase` also the kept seeds that it made
+    /// and nothing else names. False where it is not held any more as it was read.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn drop_held(&self, command_id: Uuid, keys: &[PublicKey]) -> Result<bool, StoreError> {
+    pub fn drop_held(&self, held: &Promised, erase: bool) -> Result<bool, StoreError> {
         self.write(|transaction| {
-            let dropped = give_up(transaction, command_id)?;
+            let dropped = give_up(transaction, held)?;
             if dropped {
-                let mut statement = transaction.prepare_cached("DELETE FROM keys WHERE key = ?1")?;
-                for key in keys {
-                    statement.execute([key.to_string()])?;
+                if erase {
+                    secrets::erase_made_by(transaction, held.context.command_id, &held.context.keys)?;
                 }
                 commit::moved(transaction)?;
             }
@@ -115,8 +120,13 @@ impl Store {
     /// Writes a command that voids a held one, and gives that one up, in one transaction.
     ///
     /// # Errors
-    /// See [`StoreError`]. [`Committed::Stale`] also where it is not held any more.
-    pub fn void(&self, revision: Revision, entry: &Entry<'_>, voided: Uuid) -> Result<Committed, StoreError> {
+    /// See [`StoreError`]. [`Committed::Stale`] also where it is not held any more as it was read.
+    pub fn void(
+        &self,
+        revision: Revision,
+        entry: &Entry<'_>,
+        voided: &Promised,
+    ) -> Result<Committed, StoreError> {
         let registry = self.registry_id()?;
         self.write(|transaction| {
             let known = facts::own(transaction, &[entry.context.command_id])?;
@@ -142,11 +152,13 @@ impl Store {
     }
 }
 
-fn give_up(transaction: &Transaction<'_>, command_id: Uuid) -> Result<bool, RowError> {
-    let id = command_id.as_bytes().as_slice();
-    let query = "UPDATE journal SET state = 'dropped' WHERE command_id = ?1 AND state = 'held'";
-    let dropped = transaction.execute(query, [id])? > 0;
+/// Only the attempt that was read, and only where nothing of it has left the store since: that decides how it is given up.
+fn give_up(transaction: &Transaction<'_>, held: &Promised) -> Result<bool, RowError> {
+    let query = "UPDATE journal SET state = 'dropped'
+         WHERE position = ?1 AND state = 'held' AND sent = ?2 AND handed_out = ?3";
+    let dropped = transaction.execute(query, (held.position, held.sent, held.handed_out))? > 0;
     if dropped {
+        let id = held.context.command_id.as_bytes().as_slice();
         transaction.execute("DELETE FROM hand_outs WHERE command_id = ?1", [id])?;
     }
     Ok(dropped)

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Version of the tables; a file of another one is refused.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 /// Marks the file as ours: `CIMK`.
 const APPLICATION: i64 = 0x4349_4D4B;
 /// How long a write waits for another process's.
@@ -98,7 +98,12 @@ CREATE TABLE recorded (command_id BLOB PRIMARY KEY, body TEXT NOT NULL) WITHOUT 
 CREATE TABLE messages (sequence INTEGER PRIMARY KEY, subject TEXT NOT NULL, headers TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE anomalies (first INTEGER PRIMARY KEY, body TEXT NOT NULL);
 
-CREATE TABLE keys (key TEXT PRIMARY KEY, sealed BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE keys (
+    key TEXT PRIMARY KEY,
+    sealed BLOB NOT NULL,
+    -- The command that made it; missing where it was brought here, or made for itself.
+    made_by BLOB
+) WITHOUT ROWID;
 CREATE TABLE hand_outs (command_id BLOB PRIMARY KEY, account TEXT NOT NULL, key TEXT NOT NULL, sealed BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX hand_outs_keys ON hand_outs (key);
 

@@ -47,7 +47,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn keep(&self, keys: &[SealedKey]) -> Result<(), StoreError> {
-        self.write(|transaction| keys.iter().try_for_each(|key| put_key(transaction, key)))
+        self.write(|transaction| keys.iter().try_for_each(|key| put_key(transaction, key, None)))
     }
 
     /// Creds that are not written yet, oldest command first.
@@ -107,10 +107,40 @@ impl Store {
     }
 }
 
-pub(super) fn put_key(transaction: &Transaction<'_>, key: &SealedKey) -> Result<(), RowError> {
-    let mut statement =
-        transaction.prepare_cached("INSERT OR REPLACE INTO keys (key, sealed) VALUES (?1, ?2)")?;
-    statement.execute((key.public_key.to_string(), &key.sealed))?;
+pub(super) fn put_key(
+    transaction: &Transaction<'_>,
+    key: &SealedKey,
+    made_by: Option<Uuid>,
+) -> Result<(), RowError> {
+    let mut statement = transaction
+        .prepare_cached("INSERT OR REPLACE INTO keys (key, sealed, made_by) VALUES (?1, ?2, ?3)")?;
+    let made_by = made_by.as_ref().map(|id| id.as_bytes().as_slice());
+    statement.execute((key.public_key.to_string(), &key.sealed, made_by))?;
+    Ok(())
+}
+
+/// Erases the kept seeds that a command made, unless one of its keys is named by anything else: what is known of it, or
+/// another held command.
+pub(super) fn erase_made_by(
+    transaction: &Transaction<'_>,
+    id: Uuid,
+    keys: &[PublicKey],
+) -> Result<(), RowError> {
+    let id = id.as_bytes().as_slice();
+    let mut named = transaction.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM entities WHERE newest = 1 AND key = ?1)
+             OR EXISTS (SELECT 1 FROM journal WHERE state = 'held' AND command_id <> ?2
+                        AND (instr(context, ?1) > 0 OR instr(command, ?1) > 0))",
+    )?;
+    for key in keys {
+        if named.query_row((key.to_string(), id), |row| row.get(0))? {
+            return Ok(());
+        }
+    }
+    let mut erase = transaction.prepare_cached("DELETE FROM keys WHERE key = ?1 AND made_by = ?2")?;
+    for key in keys {
+        erase.execute((key.to_string(), id))?;
+    }
     Ok(())
 }
 

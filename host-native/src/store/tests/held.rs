@@ -501,3 +501,72 @@ fn an_attempt_that_was_replaced_meanwhile_is_not_confirmed_by_its_id() {
     assert_eq!((after.state, reason.as_deref()), (State::Held, Some("overtaken")));
     two.agree(id);
 }
+
+fn new_user(account: PublicKey, name: &str, key: Option<PublicKey>, keep: bool) -> NewUser {
+    NewUser {
+        account,
+        name: name.into(),
+        access: Access::Own(Box::default()),
+        expires: 0,
+        tags: Vec::new(),
+        key,
+        credentials: false,
+        keep,
+    }
+}
+
+#[test]
+fn what_is_given_up_takes_the_seeds_along_that_it_made_and_nothing_else_names() {
+    let (one, a, app) = founded();
+    let other = a.create_account("OTHER", AccountLimits::default()).unwrap().keys[0];
+    let (folder, b) = copy(&one, 2);
+    let mut two = Two { a, b, app, stream: Stream::default(), folders: [one, folder] };
+    sync(&two.a, &mut two.stream);
+    let alice = two.a.create_user(new_user(two.app, "alice", None, true)).unwrap().keys[0];
+    let own = two.a.make_own(Kind::User).unwrap();
+    two.meet();
+    // Given users of keys that were there before, and users with keys of their own, one of which another user has too;
+    let second = two.a.create_user(new_user(other, "alice", Some(alice), false)).unwrap();
+    let brought = two.a.create_user(new_user(other, "own", Some(own), false)).unwrap();
+    let bob = two.a.create_user(new_user(other, "bob", None, true)).unwrap();
+    let carol = two.a.create_user(new_user(other, "carol", None, true)).unwrap();
+    two.a.create_user(new_user(two.app, "bob", Some(bob.keys[0]), false)).unwrap();
+    for name in ["alice", "own", "bob", "carol"] {
+        user(&two.b, other, name);
+    }
+    two.meet();
+    // when they are given up, then only the key that was made for one of them, and is nowhere else, is erased.
+    for (outcome, stays) in [(second, true), (brought, true), (bob, true), (carol, false)] {
+        let (id, key) = (outcome.command_id, outcome.keys[0]);
+        assert!(state(&two.a, id) == State::Held && two.a.store().is_kept(key).unwrap());
+        assert_eq!(two.a.drop_held(id, false, false).unwrap().voiding, None);
+        assert_eq!((state(&two.a, id), two.a.store().is_kept(key).unwrap()), (State::Dropped, stays));
+    }
+}
+
+#[test]
+fn what_left_the_store_meanwhile_is_not_given_up_here_alone() {
+    // Given a held command that never left the store,
+    let mut two = two();
+    let (id, ..) = two.rivals("alice");
+    let read = two.a.store().promised(id).unwrap().unwrap();
+    assert!(!read.sent && !read.handed_out);
+    // when its creds are given to somebody behind the back of whoever gives it up,
+    assert!(two.a.store().note_handed_out(id).unwrap());
+    // then it stays, and is given up by an event that revokes them.
+    assert!(!two.a.store().drop_held(&read, true).unwrap());
+    assert_eq!(state(&two.a, id), State::Held);
+    let dropped = two.a.drop_held(id, false, false).unwrap();
+    assert!(dropped.voiding.is_some() && dropped.revoked.is_some(), "{dropped:?}");
+    // The same for a bundle; and what is given up is handed out no more.
+    let (id, ..) = two.rivals("bob");
+    let read = two.a.store().promised(id).unwrap().unwrap();
+    two.a.store().note_exported(&[id]).unwrap();
+    assert!(!two.a.store().drop_held(&read, true).unwrap());
+    let (id, mine, _) = two.rivals("carol");
+    let read = two.a.store().promised(id).unwrap().unwrap();
+    assert!(two.a.store().drop_held(&read, true).unwrap());
+    assert!(!two.a.store().note_handed_out(id).unwrap());
+    let refused = two.a.hand_out_with(two.app, mine, |_| panic!("handed out")).unwrap_err();
+    assert_eq!(refused, KeyError::NoUserSeed { user: mine });
+}
