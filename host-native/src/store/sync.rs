@@ -14,6 +14,8 @@ use uuid::Uuid;
 
 /// What is damaged where a command that the machine speaks of is not in the journal.
 const A_COMMAND: &str = "a command of the journal";
+/// The same where not all of its messages are there.
+const MESSAGES: &str = "a command's messages";
 
 /// Pending commands in journal order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,36 +77,44 @@ impl Store {
         self.read(|transaction| {
             let mut statement = transaction.prepare_cached(
                 "SELECT j.position, j.command_id, j.attempt, j.command_hash, j.draft_hash, j.authority,
-                        j.messages_hash, e.subject, e.headers, e.payload, e.id % 1024
+                        j.messages_hash, e.subject, e.headers, e.payload, e.id % 1024, j.count
                  FROM journal AS j
-                 CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
+                 LEFT JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
                  WHERE j.state = 'pending' AND j.position > ?1 ORDER BY j.position",
             )?;
             let mut found = statement.query([i64::try_from(after).unwrap_or(i64::MAX)])?;
             let mut commands: Vec<Ready> = Vec::new();
-            let (mut count, mut bytes) = (0, 0);
+            let (mut count, mut bytes, mut missing) = (0, 0, 0);
             while let Some(row) = found.next()? {
                 let position = row.get(0)?;
                 if commands.last().is_none_or(|last| last.position != position) {
+                    all_there(missing)?;
+                    missing = 0;
                     if count >= messages || bytes >= BATCH_BYTES {
                         break;
                     }
+                    missing = row.get::<_, usize>(11)?;
                     commands.push(ready(row, position)?);
                 }
+                let Some(subject) = row.get_ref(7)?.as_str_or_null()? else {
+                    return Err(RowError::Damaged(MESSAGES));
+                };
                 let envelope = Envelope {
-                    subject: rows::parse(row.get_ref(7)?.as_str()?)?,
+                    subject: rows::parse(subject)?,
                     headers: rows::json(row.get_ref(8)?.as_str()?)?,
                     payload: row.get(9)?,
                 };
                 count += 1;
+                missing = missing.saturating_sub(1);
                 bytes += envelope.len();
                 match commands.last_mut() {
                     Some(last) if last.envelopes.len() == row.get::<_, usize>(10)? => {
                         last.envelopes.push(envelope);
                     }
-                    _ => return Err(RowError::Damaged("a command's messages")),
+                    _ => return Err(RowError::Damaged(MESSAGES)),
                 }
             }
+            all_there(missing)?;
             Ok(commands)
         })
     }
@@ -207,6 +217,11 @@ fn apply(transaction: &Transaction<'_>, persist: &Persist, operator: PublicKey) 
         }
     }
     Ok(())
+}
+
+/// A command without all of its messages would be passed over, or sent in part.
+fn all_there(missing: usize) -> Result<(), RowError> {
+    if missing == 0 { Ok(()) } else { Err(RowError::Damaged(MESSAGES)) }
 }
 
 fn ready(row: &Row<'_>, position: u64) -> Result<Ready, RowError> {

@@ -310,6 +310,30 @@ fn garbage_is_an_anomaly_and_changes_nothing() {
 }
 
 #[test]
+fn a_command_without_its_messages_is_damage_and_not_passed_over() {
+    let (_folder, host, app) = founded();
+    user(&host, app, "alice");
+    user(&host, app, "bob");
+    let store = host.store();
+    let all = store.gather(0, 1000).unwrap();
+    // The last of the founding's messages, all of a later command's, and of the last one.
+    let (first, middle, last) = (all[0].position, all[2].position, all[all.len() - 1].position);
+    assert!(all[0].envelopes.len() > 1 && all.len() == 4);
+    for (query, position, what) in [
+        (
+            "DELETE FROM envelopes WHERE id = (SELECT max(id) FROM envelopes WHERE id < (?1 + 1) * 1024)",
+            first,
+            "one",
+        ),
+        ("DELETE FROM envelopes WHERE id >= ?1 * 1024 AND id < (?1 + 1) * 1024", middle, "all"),
+        ("DELETE FROM envelopes WHERE id >= ?1 * 1024 AND id < (?1 + 1) * 1024", last, "the last one's"),
+    ] {
+        store.connection.lock().unwrap().execute(query, [position]).unwrap();
+        assert_eq!(store.gather(position - 1, 1).unwrap_err().code(), "store-damaged", "{what}");
+    }
+}
+
+#[test]
 fn a_persist_from_elsewhere_is_stale() {
     let (_folder, host, app) = founded();
     let store = host.store();
