@@ -1,9 +1,10 @@
 //! Recovers a journal whose stream went back: finds where they still agree, and makes the journal anew from there.
 
 use crate::error::KeyError;
-use crate::nats::link::Link;
-use crate::nats::read::Reader;
-use crate::nats::streams;
+use crate::nats::link::LinkError;
+use crate::nats::source::Source;
+use crate::nats::streams::StreamsError;
+use crate::nats::target::Target;
 use crate::store::{Store, StoreError};
 use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::digest::Digest;
@@ -12,6 +13,7 @@ use cim_keys_core::event::Fact;
 use cim_keys_core::headers::CIM_EVENT_ID;
 use cim_keys_core::journal::{Progress, StreamIdentity};
 use cim_keys_core::nkey::PublicKey;
+use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use cim_keys_core::sync::{Failure, Recovery, StreamInfo, last_agreeing, recover};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,21 +35,23 @@ pub struct Plan {
     pub archive_diverges: bool,
 }
 
-/// Compares journal and stream, all of both.
+/// Compares journal and stream, all of both; `now` in Unix seconds, for the creds.
 ///
 /// # Errors
 /// See [`RecoverError`].
-pub async fn plan(store: &Store, link: &Link) -> Result<Plan, RecoverError> {
+pub async fn plan(store: &Store, target: &Target, now: i64) -> Result<Plan, RecoverError> {
     let progress = store.progress()?;
-    let info = streams::info(link, KEYS_EVENTS).await.map_err(Failure::from)?;
-    let Some(known) = progress.stream.as_ref().filter(|known| **known == info.identity) else {
+    let Some(known) = &progress.stream else { return Err(RecoverError::Unpublished) };
+    let mut source = Source::connect(target, now).await?;
+    let info = source.info(KEYS_EVENTS).await?;
+    if *known != info.identity {
         return Err(RecoverError::Foreign);
-    };
+    }
     let messages = trail(store, progress.head)?;
     let digests: BTreeMap<u64, Digest> =
         messages.iter().map(|message| (message.sequence, message.digest())).collect();
-    let kept = agreed(link, &info, &digests, progress.head).await?;
-    if kept == progress.head && !stored_anew(link, &progress).await? {
+    let kept = agreed(&mut source, &info, &digests, progress.head).await?;
+    if kept == progress.head && !stored_anew(&mut source, &progress).await? {
         return Err(RecoverError::Agrees { head: kept });
     }
     let before = Progress { stream: Some(known.clone()), ..progress.clone() };
@@ -55,9 +59,9 @@ pub async fn plan(store: &Store, link: &Link) -> Result<Plan, RecoverError> {
     let mut recovery =
         recover(store.registry_id()?.clone(), &before, kept, messages, &store.confirmed_commands()?)
             .map_err(|missing| RecoverError::Journal { what: missing.to_string() })?;
-    let again = event_ids(link, kept).await?;
+    let again = event_ids(&mut source, kept).await?;
     recovery.lost.retain(|lost| lost.event_id.is_none_or(|id| !again.contains(&id)));
-    let archive_diverges = diverges(link, &info, kept).await?;
+    let archive_diverges = diverges(&mut source, &info, kept).await?;
     Ok(Plan { head: progress.head, recovery, behind, archive_diverges })
 }
 
@@ -67,16 +71,28 @@ pub async fn plan(store: &Store, link: &Link) -> Result<Plan, RecoverError> {
 ///
 /// # Errors
 /// See [`RecoverError`]; nothing was changed then.
-pub async fn join(store: &Store, link: &Link) -> Result<StreamIdentity, RecoverError> {
+pub async fn join(store: &Store, target: &Target, now: i64) -> Result<StreamIdentity, RecoverError> {
     let progress = store.progress()?;
     let operator = store.registry_id()?.operator;
-    let info = streams::info(link, KEYS_EVENTS).await.map_err(Failure::from)?;
+    let mut source = Source::connect(target, now).await?;
+    let info = source.info(KEYS_EVENTS).await?;
     let head = progress.head;
     if info.last < head {
-        return Err(RecoverError::Shorter { head, last: info.last });
+        let same = progress.stream.as_ref() == Some(&info.identity);
+        return Err(RecoverError::Shorter { head, last: info.last, same });
     }
-    // Before it has read anything, reading tells whose it is.
-    if head > 0 {
+    if head == 0 {
+        // The journal knows nothing of any stream yet: this one tells whose it is.
+        match first(&mut source, &info).await? {
+            None if progress.stream.as_ref().is_none_or(|known| *known == info.identity) => {
+                return Err(RecoverError::Unpublished);
+            }
+            None if store.may_be_elsewhere()? => return Err(RecoverError::Elsewhere),
+            None => {}
+            Some(message) if founds(&message, operator) => {}
+            Some(_) => return Err(RecoverError::Other),
+        }
+    } else {
         let messages = trail(store, head)?;
         if !messages.iter().any(|message| founds(message, operator)) {
             return Err(RecoverError::Journal {
@@ -84,7 +100,7 @@ pub async fn join(store: &Store, link: &Link) -> Result<StreamIdentity, RecoverE
             });
         }
         let digests = messages.iter().map(|message| (message.sequence, message.digest())).collect();
-        let kept = agreed(link, &info, &digests, head).await?;
+        let kept = agreed(&mut source, &info, &digests, head).await?;
         if kept < head {
             return Err(RecoverError::Differs { sequence: kept + 1 });
         }
@@ -93,6 +109,17 @@ pub async fn join(store: &Store, link: &Link) -> Result<StreamIdentity, RecoverE
         return Err(RecoverError::Moved);
     }
     Ok(info.identity)
+}
+
+/// The first message of all, wherever it is kept; none where nothing was ever stored.
+async fn first(source: &mut Source<'_>, info: &StreamInfo) -> Result<Option<StoredMessage>, RecoverError> {
+    if info.last == 0 {
+        return Ok(None);
+    }
+    let stream = if info.first <= 1 { KEYS_EVENTS } else { KEYS_ARCHIVE };
+    let read = source.read_from(stream, 0, 1).await?;
+    let found = read.messages.into_iter().find(|message| message.sequence == 1);
+    found.map(Some).ok_or(RecoverError::Behind { sequence: 1, stream })
 }
 
 fn founds(message: &StoredMessage, operator: PublicKey) -> bool {
@@ -128,63 +155,61 @@ fn trail(store: &Store, head: u64) -> Result<Vec<StoredMessage>, RecoverError> {
 /// The last sequence up to which both have the same messages, compared from the first one on. What the stream has forgotten
 /// the archive has; what the archive has behind that proves nothing.
 async fn agreed(
-    link: &Link,
+    source: &mut Source<'_>,
     info: &StreamInfo,
     digests: &BTreeMap<u64, Digest>,
     head: u64,
 ) -> Result<u64, RecoverError> {
     let end = head.min(info.last);
-    let (mut after, mut readers) = (0, [Reader::default(), Reader::default()]);
-    let [archive, events] = &mut readers;
+    let mut after = 0;
     while after < end {
-        let (stream, reader, until) = if after + 1 >= info.first {
-            (KEYS_EVENTS, &mut *events, end)
-        } else {
-            (KEYS_ARCHIVE, &mut *archive, end.min(info.first - 1))
-        };
+        let due = after + 1;
+        let (stream, until) =
+            if due >= info.first { (KEYS_EVENTS, end) } else { (KEYS_ARCHIVE, end.min(info.first - 1)) };
         let limit = u32::try_from(until - after).unwrap_or(PORTION).min(PORTION);
-        let read = reader.read_from(link, stream, after, limit).await?;
-        let due = after + u64::from(limit);
-        match last_agreeing(&read.messages, |sequence| digests.get(&sequence).copied()) {
-            Some(kept) if kept == due => after = kept,
-            kept => {
-                let kept = kept.unwrap_or(after);
-                let differs = read.messages.iter().any(|message| message.sequence == kept + 1);
-                return if differs {
-                    Ok(kept)
-                } else {
-                    Err(RecoverError::Behind { sequence: kept + 1, stream })
-                };
-            }
+        let messages = source.read_from(stream, after, limit).await?.messages;
+        if messages.first().is_none_or(|message| message.sequence != due) {
+            return Err(RecoverError::Behind { sequence: due, stream });
         }
+        let kept = last_agreeing(&messages, |sequence| digests.get(&sequence).copied()).unwrap_or(after);
+        if messages.iter().any(|message| message.sequence == kept + 1) {
+            return Ok(kept);
+        }
+        // Fewer than were asked for: the connection broke off, and what follows is read next.
+        after = kept;
     }
     Ok(after)
 }
 
 /// Whether the stream lost what the journal knows, and got the same again: then the journal need only learn when.
-async fn stored_anew(link: &Link, progress: &Progress) -> Result<bool, RecoverError> {
+async fn stored_anew(source: &mut Source<'_>, progress: &Progress) -> Result<bool, RecoverError> {
     let Some(mark) = &progress.mark else { return Ok(false) };
-    let read = Reader::default().read_from(link, KEYS_EVENTS, mark.sequence.saturating_sub(1), 1).await?;
+    let read = source.read_from(KEYS_EVENTS, mark.sequence.saturating_sub(1), 1).await?;
     let here = read.messages.first().filter(|message| message.sequence == mark.sequence);
     Ok(here.and_then(|message| message.time.as_ref()).is_some_and(|time| *time != mark.time))
 }
 
 /// Events that the stream has behind a place: whoever published them has recovered before.
-async fn event_ids(link: &Link, kept: u64) -> Result<BTreeSet<Uuid>, RecoverError> {
+async fn event_ids(source: &mut Source<'_>, kept: u64) -> Result<BTreeSet<Uuid>, RecoverError> {
     let mut ids = BTreeSet::new();
-    let (mut after, mut reader) = (kept, Reader::default());
+    let mut after = kept;
     loop {
-        let read = reader.read_from(link, KEYS_EVENTS, after, PORTION).await?;
-        let Some(last) = read.messages.last() else { return Ok(ids) };
-        after = last.sequence;
+        let read = source.read_from(KEYS_EVENTS, after, PORTION).await?;
         let id = |message: &StoredMessage| message.headers.only(CIM_EVENT_ID)?.parse::<Uuid>().ok();
         ids.extend(read.messages.iter().filter_map(id));
+        match read.messages.last() {
+            Some(last) => after = last.sequence,
+            None if after < read.info.last => {
+                return Err(RecoverError::Behind { sequence: after + 1, stream: KEYS_EVENTS });
+            }
+            None => return Ok(ids),
+        }
     }
 }
 
 /// Whether the archive has something else behind the point that agrees than the stream has.
-async fn diverges(link: &Link, info: &StreamInfo, kept: u64) -> Result<bool, RecoverError> {
-    let archive = match Reader::default().read_from(link, KEYS_ARCHIVE, kept, 1).await {
+async fn diverges(source: &mut Source<'_>, info: &StreamInfo, kept: u64) -> Result<bool, RecoverError> {
+    let archive = match source.read_from(KEYS_ARCHIVE, kept, 1).await {
         Ok(read) => read.messages,
         Err(Failure::StreamMissing) => return Ok(false),
         Err(failure) => return Err(failure.into()),
@@ -193,7 +218,7 @@ async fn diverges(link: &Link, info: &StreamInfo, kept: u64) -> Result<bool, Rec
     if kept + 1 > info.last {
         return Ok(true);
     }
-    let here = Reader::default().read_from(link, KEYS_EVENTS, kept, 1).await?.messages;
+    let here = source.read_from(KEYS_EVENTS, kept, 1).await?.messages;
     Ok(here.first().is_none_or(|here| here.digest() != found.digest()))
 }
 
@@ -209,6 +234,15 @@ pub enum RecoverError {
     /// Another stream, made at another time.
     #[error("this is not the stream that the journal knows")]
     Foreign,
+    /// Nothing of this registry is on any stream that is known.
+    #[error("this registry was published to no stream yet: there is nothing to recover or to join")]
+    Unpublished,
+    /// An empty stream, and not the one that may have taken what was sent.
+    #[error("this stream is empty, and what this host has sent may stand on the one that it knows")]
+    Elsewhere,
+    /// A stream that begins with something else.
+    #[error("this stream does not begin with the founding of this registry: it is another one's")]
+    Other,
     /// It ends before the place that the journal has come to.
     #[error(
         "the stream ends at {last}, and this journal has come to {head}: it is not the same, or has lost its end"
@@ -218,6 +252,8 @@ pub enum RecoverError {
         head: u64,
         /// Where the stream ends.
         last: u64,
+        /// Whether it is the stream that the journal knows.
+        same: bool,
     },
     /// Another message.
     #[error("the message at {sequence} is another one: this is not the stream of this registry")]
@@ -242,11 +278,17 @@ pub enum RecoverError {
         /// How.
         what: String,
     },
-    /// The server does not answer.
-    #[error("the streams cannot be read: {failure:?}")]
+    /// There is no connection.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The server does not say how the stream stands.
+    #[error(transparent)]
+    Streams(#[from] StreamsError),
+    /// The streams cannot be read.
+    #[error("{}", .reason.text)]
     Unread {
-        /// Why.
-        failure: Failure,
+        /// Why, as `sync` would say it.
+        reason: Reason,
     },
     /// The store.
     #[error(transparent)]
@@ -255,7 +297,7 @@ pub enum RecoverError {
 
 impl From<Failure> for RecoverError {
     fn from(failure: Failure) -> Self {
-        Self::Unread { failure }
+        Self::Unread { reason: said(failure) }
     }
 }
 
@@ -268,15 +310,38 @@ impl From<StoreError> for RecoverError {
 impl RecoverError {
     /// Stable code.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
             Self::Agrees { .. } => "nothing-to-recover",
-            Self::Foreign | Self::Shorter { .. } | Self::Differs { .. } => "stream-foreign",
+            Self::Unpublished => "not-published",
+            Self::Foreign | Self::Elsewhere | Self::Other | Self::Shorter { .. } | Self::Differs { .. } => {
+                "stream-foreign"
+            }
             Self::Moved => "journal-moved",
             Self::Behind { .. } => "read-behind",
             Self::Journal { .. } => "journal-damaged",
-            Self::Unread { .. } => "unreachable",
+            Self::Link(error) => error.code(),
+            Self::Streams(error) => error.code(),
+            Self::Unread { reason } => &reason.code,
             Self::Key(error) => error.code(),
         }
     }
+}
+
+/// The words that the sync machine has for it.
+fn said(failure: Failure) -> Reason {
+    let (code, text) = match failure {
+        Failure::Unreachable => ("unreachable", "the server cannot be reached or does not answer".to_owned()),
+        Failure::NoResponders => (
+            "no-responders",
+            "nobody answers: the stream has no leader, or JetStream is off for this account".to_owned(),
+        ),
+        Failure::StreamMissing => ("stream-missing", "the stream does not exist".to_owned()),
+        Failure::Permission { subject } => ("permission", format!("not permitted: {subject}")),
+        Failure::Authorization { reason } => {
+            ("authorization", format!("the server refuses the creds: {reason}"))
+        }
+        Failure::Code { code } => ("api", format!("the JetStream API answers with error {code}")),
+    };
+    Reason { code: code.to_owned(), text }
 }

@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, block_on, interrupted, unnamed};
 use super::exit::{CliError, Exit};
-use super::exit_nats::stuck;
+use super::exit_nats::{stuck, stuck_at_first};
 use super::globals::Globals;
 use super::output::{Output, printable};
 use super::progress::Bar;
@@ -159,7 +159,7 @@ async fn clone(
             forget(path);
             match read {
                 Err(error) => Err(error),
-                Ok((End::Blocked(reason) | End::Patience(reason), _)) => Err(stuck(&reason)),
+                Ok((End::Blocked(reason) | End::Patience(reason), _)) => Err(stuck_at_first(&reason)),
                 Ok((End::Stopped, _)) => {
                     Err(CliError::new(Exit::Interrupted, "interrupted", "interrupted: nothing was kept"))
                 }

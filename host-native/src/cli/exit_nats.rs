@@ -60,6 +60,15 @@ pub(super) fn stuck(reason: &Reason) -> CliError {
     told(exit, &reason.code, reason.text.clone(), hint)
 }
 
+/// The same for a registry of which nothing was read from or confirmed by any stream.
+pub(super) fn stuck_at_first(reason: &Reason) -> CliError {
+    if reason.code != "stream-foreign" {
+        return stuck(reason);
+    }
+    let hint = "check the server's address: a registry is published to a stream that is empty or its own";
+    told(Exit::Conflict, &reason.code, reason.text.clone(), Some(hint))
+}
+
 impl From<PumpError> for CliError {
     fn from(error: PumpError) -> Self {
         let (exit, hint) = match &error {

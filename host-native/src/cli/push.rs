@@ -2,7 +2,6 @@
 
 use super::connection::{Connection, block_on};
 use super::exit::{CliError, Exit, NEWER};
-use super::exit_nats::stuck;
 use super::globals::Globals;
 use super::output::{printable, table};
 use super::sync;
@@ -79,7 +78,7 @@ async fn catch_up(host: &Host, servers: &Target, mode: Mode, globals: &Globals) 
     let target = of_role(host, servers, PipelineRole::Host, globals)?;
     let outcome = match sync::once(host, target, CONFIRM, None, globals).await {
         Ok((_, End::Drained)) => return Ok(()),
-        Ok((_, End::Blocked(reason) | End::Patience(reason))) => stuck(&reason),
+        Ok((_, End::Blocked(reason) | End::Patience(reason))) => sync::stood(host, &reason),
         Ok((_, End::Stopped)) => return Err(CliError::new(Exit::Interrupted, "interrupted", "interrupted")),
         Err(error) => error,
     };

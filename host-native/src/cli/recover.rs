@@ -1,20 +1,21 @@
 //! `cim-keys sync --recover`: a stream that went back.
 
 use super::exit::{CliError, Exit};
+use super::exit_nats::stuck;
 use super::globals::Globals;
 use super::output::printable;
+use super::sync::{lost, unconnected};
 use crate::error::KeyError;
 use crate::files;
 use crate::host::Host;
-use crate::nats::link::Link;
 use crate::nats::target::Target;
 use crate::recover::{Plan, RecoverError, join as join_stream, plan};
 use std::path::PathBuf;
 
 /// Recovers the journal, where `yes` says so. The caller holds the lock, and synchronises next.
 pub(super) async fn run(host: &Host, target: &Target, yes: bool, globals: &Globals) -> Result<(), CliError> {
-    let link = Link::connect(target, host.ambient().now().seconds()).await?;
-    let plan = plan(host.store(), &link).await?;
+    let now = host.ambient().now().seconds();
+    let plan = plan(host.store(), target, now).await.map_err(|error| told(error, host, target))?;
     let output = globals.output();
     let kept = plan.recovery.progress.head;
     output.say(&format!(
@@ -62,8 +63,8 @@ pub(super) async fn run(host: &Host, target: &Target, yes: bool, globals: &Globa
 
 /// Takes the stream that is there for the journal's, where it is the same registry's.
 pub(super) async fn join(host: &Host, target: &Target, globals: &Globals) -> Result<(), CliError> {
-    let link = Link::connect(target, host.ambient().now().seconds()).await?;
-    let stream = join_stream(host.store(), &link).await?;
+    let now = host.ambient().now().seconds();
+    let stream = join_stream(host.store(), target, now).await.map_err(|error| told(error, host, target))?;
     globals.output().say(&format!("this registry's stream is {} made {} now", stream.name, stream.created));
     Ok(())
 }
@@ -102,18 +103,52 @@ fn archive(globals: &Globals) {
     output.say(&format!("then: cim-keys{again} sync --join    # makes the new one, and takes it"));
 }
 
-impl From<RecoverError> for CliError {
-    fn from(error: RecoverError) -> Self {
-        let exit = match &error {
-            RecoverError::Key(error) => return error.clone().into(),
-            RecoverError::Agrees { .. }
-            | RecoverError::Foreign
-            | RecoverError::Shorter { .. }
-            | RecoverError::Differs { .. }
-            | RecoverError::Moved => Exit::Conflict,
-            RecoverError::Behind { .. } | RecoverError::Unread { .. } => Exit::Network,
-            RecoverError::Journal { .. } => Exit::Verification,
-        };
-        CliError::new(exit, error.code(), error.to_string())
-    }
+/// The same words as where `sync` alone meets it, and what to do next.
+fn told(error: RecoverError, host: &Host, target: &Target) -> CliError {
+    let (exit, hint) = match error {
+        RecoverError::Key(error) => return error.into(),
+        RecoverError::Link(error) => return unconnected(error, target),
+        RecoverError::Streams(error) => {
+            return match host.store().progress() {
+                Ok(progress) => lost(error, progress.stream.as_ref()),
+                Err(error) => KeyError::from(error).into(),
+            };
+        }
+        RecoverError::Unread { reason } => return stuck(&reason),
+        RecoverError::Agrees { .. } | RecoverError::Moved => (Exit::Conflict, None),
+        RecoverError::Unpublished => {
+            (Exit::Conflict, Some("`cim-keys sync` publishes it, to a stream that is empty or its own"))
+        }
+        RecoverError::Foreign => (
+            Exit::Conflict,
+            Some(
+                "check the server's address; a stream that was brought back from a backup is taken by `cim-keys sync --join` first",
+            ),
+        ),
+        RecoverError::Elsewhere | RecoverError::Other | RecoverError::Differs { .. } => (
+            Exit::Conflict,
+            Some(
+                "check the server's address: only a stream that has all that this registry confirmed is taken",
+            ),
+        ),
+        RecoverError::Shorter { same: true, .. } => (
+            Exit::Conflict,
+            Some("`cim-keys sync --recover` says what was lost, and publishes this host's part of it again"),
+        ),
+        RecoverError::Shorter { same: false, .. } => (
+            Exit::Conflict,
+            Some(
+                "check the server's address; if it was brought back from a backup, bring a newer one back: only a stream that has all that this registry confirmed is taken",
+            ),
+        ),
+        RecoverError::Behind { .. } => {
+            (Exit::Network, Some("a server may be behind its leader, or the message was deleted: try again"))
+        }
+        RecoverError::Journal { .. } => (
+            Exit::Verification,
+            Some("`cim-keys doctor` looks at the store; a backup of the data folder helps"),
+        ),
+    };
+    let told = CliError::new(exit, error.code(), error.to_string());
+    hint.into_iter().fold(told, CliError::hint)
 }

@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, block_on, interrupted};
 use super::exit::{CliError, Exit};
-use super::exit_nats::stuck;
+use super::exit_nats::{stuck, stuck_at_first};
 use super::globals::Globals;
 use super::output::printable;
 use super::progress::Bar;
@@ -41,7 +41,8 @@ pub(super) struct Args {
     #[arg(long, requires = "recover")]
     yes: bool,
     /// Take the server's stream for this registry's, although it was made at another time (brought back from a backup,
-    /// say): only where founding, operator and the last message read are the same. Its archive is met again, too
+    /// say): only where it begins with the same founding and has every message that this host has read or confirmed, at the
+    /// same place. Its archive is met again, too
     #[arg(long, conflicts_with = "watch")]
     join: bool,
     /// Stay, and publish and read whatever comes, until Ctrl-C (status 0); other verbs, sync and push too, work beside it
@@ -106,8 +107,16 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     globals.output().data(&synced, text)?;
     match end {
         End::Drained => Ok(()),
-        End::Blocked(reason) | End::Patience(reason) => Err(stuck(&reason)),
+        End::Blocked(reason) | End::Patience(reason) => Err(stood(&host, &reason)),
         End::Stopped => Err(CliError::new(Exit::Interrupted, "interrupted", "interrupted: nothing is lost")),
+    }
+}
+
+/// Why it came to a stand. Where nothing of this registry is known to be on any stream, there is none to be taken back.
+pub(super) fn stood(host: &Host, reason: &Reason) -> CliError {
+    match host.store().progress() {
+        Ok(progress) if progress.head == 0 => stuck_at_first(reason),
+        _ => stuck(reason),
     }
 }
 
@@ -222,13 +231,7 @@ async fn connect<'a>(
     let known = host.store().progress().map_err(KeyError::from)?.stream;
     wanted.create = known.is_none();
     let now = || host.ambient().now();
-    let link = Link::connect(&target, now().seconds()).await.map_err(|error| match error {
-        LinkError::Refused { .. } if target.is_open() => {
-            CliError::new(Exit::Permission, error.code(), "the server asks for creds")
-                .hint("give --creds FILE or --context NAME; `cim-keys access renew --role host` makes both")
-        }
-        error => error.into(),
-    })?;
+    let link = Link::connect(&target, now().seconds()).await.map_err(|error| unconnected(error, &target))?;
     let mut warnings = Vec::new();
     let (created, archive) = if !role::is_ours(host, &target) && target.api_prefix == API_PREFIX {
         let ensured = streams::ensure(&link, &wanted).await.map_err(|error| lost(error, known.as_ref()))?;
@@ -289,8 +292,19 @@ async fn prepare(
     Ok((ensured.created, streams::archive(&ensured.events, Ok(&ensured.archive), now())))
 }
 
+/// Why there is no connection.
+pub(super) fn unconnected(error: LinkError, target: &Target) -> CliError {
+    match error {
+        LinkError::Refused { .. } if target.is_open() => {
+            CliError::new(Exit::Permission, error.code(), "the server asks for creds")
+                .hint("give --creds FILE or --context NAME; `cim-keys access renew --role host` makes both")
+        }
+        error => error.into(),
+    }
+}
+
 /// A stream that is missing although this registry was on one: it is not made anew.
-fn lost(error: impl Into<Option<StreamsError>>, known: Option<&StreamIdentity>) -> CliError {
+pub(super) fn lost(error: impl Into<Option<StreamsError>>, known: Option<&StreamIdentity>) -> CliError {
     match (error.into(), known) {
         (Some(error), Some(known)) if error.code() == "stream-missing" => CliError::new(
             Exit::NotFound,

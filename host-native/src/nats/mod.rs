@@ -18,6 +18,8 @@ pub mod resolver;
 #[cfg(feature = "nats")]
 pub mod role;
 #[cfg(feature = "nats")]
+pub mod source;
+#[cfg(feature = "nats")]
 pub mod streams;
 #[cfg(feature = "nats")]
 pub mod target;

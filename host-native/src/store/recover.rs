@@ -55,6 +55,18 @@ impl Store {
         })
     }
 
+    /// Whether anything of the journal left this store: was sent, or exported.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn may_be_elsewhere(&self) -> Result<bool, StoreError> {
+        self.read(|transaction| {
+            let query = "SELECT EXISTS (
+                SELECT 1 FROM journal WHERE sent = 1 OR position <= (SELECT sent_to FROM state))";
+            Ok(transaction.query_row(query, [], |row| row.get(0))?)
+        })
+    }
+
     /// Writes a journal that was made anew, in one transaction. False where it is not what the recovery was made from:
     /// nothing was written then.
     ///

@@ -4,16 +4,19 @@ use cim_keys::nats::append;
 use cim_keys::nats::link::Link;
 use cim_keys::nats::target::Target;
 use cim_keys::recover::{RecoverError, plan};
+use cim_keys_core::journal::{Progress, StreamIdentity};
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use cim_keys_core::sync::{Outgoing, Send};
 use cim_keys_tests::desk::{Desk, block_on, make_streams};
 use cim_keys_tests::ledger::Ledger;
 use cim_keys_tests::program::{Person, Said};
-use cim_keys_tests::server::NatsServer;
+use cim_keys_tests::server::{NatsServer, Setup};
+use cim_keys_tests::tools::Version;
 use cim_keys_tests::wait;
 use cim_keys_tests::wire::Client;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -88,10 +91,6 @@ impl Place {
         }
         self.server.restart();
     }
-
-    fn link(&self) -> Link {
-        block_on(Link::connect(&self.target(), 0)).unwrap()
-    }
 }
 
 fn sync(person: &Person, desk: &Desk, url: &str, words: &[&str]) -> Said {
@@ -161,7 +160,7 @@ fn what_the_stream_lost_of_ours_is_published_again_once_and_what_it_lost_of_othe
     };
     assert_eq!(ids(&now), ids(&lost));
     // Then there is nothing to recover.
-    let again = block_on(plan(here.store(), &place.link()));
+    let again = block_on(plan(here.store(), &place.target(), 0));
     assert!(matches!(again, Err(RecoverError::Agrees { .. })), "{again:?}");
 }
 
@@ -207,7 +206,7 @@ fn an_archive_that_kept_what_the_stream_lost_must_be_deleted_and_is_made_anew() 
     desk.sync(&place.target()).drained();
     place.go_back(&[KEYS_EVENTS]);
     let url = place.server.url();
-    assert!(block_on(plan(desk.store(), &place.link())).unwrap().archive_diverges);
+    assert!(block_on(plan(desk.store(), &place.target(), 0)).unwrap().archive_diverges);
     let said = sync(&person, &desk, &url, &["--recover", "--yes"]);
     assert_eq!(said.status, Some(0), "{said:?}");
     assert!(said.stderr.contains("nats req '$JS.API.STREAM.DELETE.KEYS_ARCHIVE' ''"), "{said:?}");
@@ -225,8 +224,7 @@ fn an_archive_that_kept_what_the_stream_lost_must_be_deleted_and_is_made_anew() 
 
 /// Whether there is anything to recover.
 async fn plan_of(desk: &Desk, place: &Place) -> bool {
-    let link = Link::connect(&place.target(), 0).await.unwrap();
-    !matches!(plan(desk.store(), &link).await, Err(RecoverError::Agrees { .. }))
+    !matches!(plan(desk.store(), &place.target(), 0).await, Err(RecoverError::Agrees { .. }))
 }
 
 /// The same messages on another server.
@@ -290,4 +288,121 @@ fn another_stream_is_joined_only_where_it_is_the_same_registry_and_history() {
     Ledger::of(&server).check(&[&desk]);
     // The old one is foreign now.
     assert_eq!(desk.sync(&place.target()).blocked().code, "stream-foreign");
+}
+
+/// Stores messages that a client cannot read: a line of their headers has no colon. Whoever may append can.
+fn poison(server: &NatsServer, count: usize) {
+    let mut stranger = Client::connect(server.address()).unwrap();
+    let block = "NATS/1.0\r\nno colon\r\n\r\n";
+    let (subject, length) = ("cowboyai.security.keys.user.created", block.len());
+    let line = format!("HPUB {subject} _INBOX.stranger {length} {}\r\n{block}{{}}\r\n", length + 2);
+    stranger.subscribe("_INBOX.stranger").unwrap();
+    for _ in 0..count {
+        stranger.send(line.as_bytes()).unwrap();
+        assert!(stranger.next(Duration::from_secs(10)).unwrap().json()["error"].is_null());
+    }
+}
+
+#[test]
+fn messages_that_break_connections_off_stand_in_the_way_of_no_recovery() {
+    let person = Person::new();
+    let mut place = Place::new();
+    // Given a stream with such messages, before and behind the place to which it went back;
+    let desk = Desk::founded();
+    desk.sync(&place.target()).drained();
+    poison(&place.server, 2);
+    desk.user("early");
+    desk.sync(&place.target()).drained();
+    poison(&place.server, 1);
+    desk.sync(&place.target()).drained();
+    place.save();
+    desk.user("alice");
+    desk.sync(&place.target()).drained();
+    let ledger = Ledger::of(&place.server);
+    place.go_back(&[KEYS_EVENTS, KEYS_ARCHIVE]);
+    poison(&place.server, 1);
+    let reason = desk.sync(&place.target()).blocked();
+    assert_eq!(reason.code, "stream-regressed", "{}", reason.text);
+    // when the journal is recovered, then all of it is compared, and what was lost is published again.
+    let url = place.server.url();
+    let said = sync(&person, &desk, &url, &["--recover", "--yes"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    let told = said.json();
+    assert_eq!((&told["published"], &told["pending"]), (&1.into(), &0.into()));
+    let again = block_on(plan(desk.store(), &place.target(), 0));
+    assert!(matches!(again, Err(RecoverError::Agrees { .. })), "{again:?}");
+    assert_eq!(Ledger::of(&place.server).messages.len(), ledger.messages.len() + 1);
+    // The same where the stream was made at another time.
+    let mut stream = desk.store().progress().unwrap();
+    let head = stream.head;
+    let known = stream.stream.take().unwrap();
+    let other = StreamIdentity { created: "2026-01-01T00:00:00Z".into(), ..known.clone() };
+    assert!(desk.store().join(head, &other).unwrap());
+    assert_eq!(desk.sync(&place.target()).blocked().code, "stream-foreign");
+    let said = sync(&person, &desk, &url, &["--join"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert_eq!(desk.store().progress().unwrap().stream, Some(known));
+}
+
+#[test]
+fn a_registry_that_was_never_published_joins_no_stream_but_its_own() {
+    let person = Person::new();
+    let place = Place::new();
+    let url = place.server.url();
+    let desk = Desk::founded();
+    let refused = |said: &Said, code: &str| {
+        assert_eq!(said.status, Some(5), "{said:?}");
+        assert!(said.stderr.contains(code) && !said.stderr.contains("--join"), "{said:?}");
+        assert_eq!(desk.store().progress().unwrap(), Progress::default());
+    };
+    // An empty stream: there is nothing to join, nor to recover.
+    refused(&sync(&person, &desk, &url, &["--join"]), "not-published");
+    refused(&sync(&person, &desk, &url, &["--recover"]), "not-published");
+    // Another registry's: `sync` does not lead there, and it is not taken.
+    let other = Desk::founded();
+    other.sync(&place.target()).drained();
+    refused(&sync(&person, &desk, &url, &[]), "stream-foreign");
+    refused(&sync(&person, &desk, &url, &["--join"]), "stream-foreign");
+    // Its own, that a copy of it was published to.
+    let twin = desk.twin();
+    let server = NatsServer::plain();
+    make_streams(&Target::open(&server.url()), 120);
+    twin.sync(&Target::open(&server.url())).drained();
+    let said = sync(&person, &desk, &server.url(), &["--join"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    Ledger::of(&server).check(&[&desk, &twin]);
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_recovery_is_said_as_sync_says_it() {
+    let person = Person::new();
+    let place = Place::new();
+    let desk = Desk::founded();
+    desk.sync(&place.target()).drained();
+    let head = desk.store().progress().unwrap().head;
+    let told = |url: &str, words: &[&str]| {
+        let said = sync(&person, &desk, url, words);
+        (said.status, said.stderr)
+    };
+    // No JetStream, and no streams.
+    let without = Setup::configured(Version::Newest, |_| String::new()).start();
+    let bare = NatsServer::plain();
+    for (server, status) in [(&without, 7), (&bare, 4)] {
+        let plain = told(&server.url(), &[]);
+        assert_eq!(plain.0, Some(status), "{plain:?}");
+        for words in [&["--join"][..], &["--recover"]] {
+            assert_eq!(told(&server.url(), words), plain, "{words:?}");
+        }
+    }
+    // Another stream, and an empty one: what to do next.
+    let other = NatsServer::plain();
+    make_streams(&Target::open(&other.url()), 120);
+    let (status, text) = told(&other.url(), &["--recover"]);
+    assert!(
+        status == Some(5) && text.contains("check the server's address") && text.contains("--join"),
+        "{text}"
+    );
+    let (status, text) = told(&other.url(), &["--join"]);
+    let ends = format!("ends at 0, and this journal has come to {head}");
+    assert!(status == Some(5) && text.contains(&ends) && text.contains("bring a newer one back"), "{text}");
 }
