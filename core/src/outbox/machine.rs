@@ -15,6 +15,8 @@ use alloc::vec::Vec;
 
 /// Events loaded at once.
 const LOAD_LIMIT: u32 = 32;
+/// Attempts in vain with which a person hears of it.
+const VAIN: u32 = 3;
 /// Nothing else than this stream may take the message.
 const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 /// Nor behind another message of its subject than this.
@@ -332,7 +334,10 @@ impl Publisher {
             self.breaker.success(moment);
         }
         match next {
-            Next::Conflict | Next::CatchUp(_) => self.rest(moment),
+            Next::Conflict | Next::CatchUp(_) => {
+                let text = "the server does not take the event, and a look at the stream does not say why";
+                self.rest_or_say(named("no-answer", text.to_string()), moment)
+            }
             Next::Wait(reason) => self.fail(reason, false, moment),
             Next::Reconnect(reason) => self.fail(reason, true, moment),
             Next::Hold(_) if sent => self.settle(Outcome::Refused(Refusal::TooLarge)),
@@ -356,6 +361,11 @@ impl Publisher {
     pub(super) fn rest(&mut self, moment: &Moment) -> Vec<Output> {
         self.clear = false;
         self.pause(patience::pause(self.unsent, moment))
+    }
+
+    /// The same where nothing says how it goes on: after some attempts in vain a person hears of it.
+    pub(super) fn rest_or_say(&mut self, reason: Reason, moment: &Moment) -> Vec<Output> {
+        if self.unsent < VAIN { self.rest(moment) } else { self.wait(reason, moment) }
     }
 
     fn pause(&mut self, millis: u64) -> Vec<Output> {

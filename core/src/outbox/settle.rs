@@ -5,6 +5,7 @@ use super::event::{Outcome, Refusal};
 use super::machine::{Publisher, Search, State, named};
 use crate::admission::StoredMessage;
 use crate::sync::Moment;
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -81,7 +82,12 @@ impl Publisher {
             Some(stored) if first.message.is(&stored) => self.settle(Outcome::Published { sequence }),
             Some(_) => self.settle(Outcome::Refused(Refusal::IdTaken { sequence })),
             // The server remembers an id whose message is gone, or a server is behind its leader.
-            None => self.rest(moment),
+            None => {
+                let text = format!(
+                    "the server says that it has the event at {sequence}, and no message is there: it was deleted, or a server is behind its leader; it is sent again until the server has forgotten its id"
+                );
+                self.rest_or_say(named("event-gone", text), moment)
+            }
         }
     }
 
@@ -95,7 +101,8 @@ impl Publisher {
         }
         // What refused it is not to be seen yet, or is only now.
         self.overtaken = false;
-        self.rest(moment)
+        let text = "the server refuses the event for a later one of its subject, and hands none out: it was deleted, or a server is behind its leader";
+        self.rest_or_say(named("event-gone", text.to_string()), moment)
     }
 }
 

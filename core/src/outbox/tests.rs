@@ -271,6 +271,36 @@ fn duplicate_proves_nothing_by_itself() {
 }
 
 #[test]
+fn an_event_whose_message_is_gone_is_said_after_some_attempts_in_vain() {
+    for expected in [None, Some(10)] {
+        let event = Waiting { message: Message { expected, ..waiting(1).message }, ..waiting(1) };
+        let mut scene = Scene::flying(&event);
+        for attempt in 1..6 {
+            // The server remembers it, or what came after the message that it names, and no message is there.
+            let outputs = match expected {
+                None => {
+                    let _ = scene.when(ack(4, true));
+                    scene.when(Input::Got(None))
+                }
+                Some(_) => {
+                    let _ = scene.when(error(10071));
+                    let _ = scene.when(found(10, &[], true));
+                    scene.when(Input::Got(Some(stored(&waiting(2), 10))))
+                }
+            };
+            let said = match outputs.as_slice() {
+                [Output::Report(Status::Waiting { reason, .. }), Output::Wait { .. }] => Some(reason.code.clone()),
+                [Output::Wait { .. }] => None,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(said.as_deref(), (attempt > 2).then_some("event-gone"), "attempt {attempt}");
+            let _ = scene.when(Input::Tick);
+            assert_eq!(scene.when(found(10, &[], true)), [publish(&event)]);
+        }
+    }
+}
+
+#[test]
 fn a_message_whose_id_stands_twice_or_with_another_subject_is_not_ours() {
     let mut doubled = stored(&waiting(1), 11);
     let mut list: Vec<(String, String)> =

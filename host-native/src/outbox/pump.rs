@@ -7,7 +7,7 @@ use crate::nats::find;
 use crate::nats::link::{Link, LinkError};
 use crate::nats::streams;
 use crate::nats::target::Target;
-use crate::pump::{End, Lock, PumpError, Renew};
+use crate::pump::{End, Lock, PumpError, Renew, silent};
 use cim_keys_core::outbox::{Input, Output, Publisher};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::sync::{Failure, Outgoing, Persisted, Send, Status};
@@ -113,15 +113,19 @@ impl<'a> OutboxPump<'a> {
         let mut machine = Publisher::new(self.outbox.stream().clone());
         let mut input = Input::Tick;
         let mut moved = (Instant::now(), self.settled);
+        let mut why = None;
         loop {
             let moment = self.outbox.inner.ambient.moment().map_err(crate::error::KeyError::from)?;
             let mut next = None;
             for output in machine.handle(input, moment) {
+                if self.settled != moved.1 {
+                    moved = (Instant::now(), self.settled);
+                }
                 if let Output::Report(status) = output {
                     let status = self.explained(status);
                     report(&status);
-                    if self.settled != moved.1 {
-                        moved = (Instant::now(), self.settled);
+                    if let Status::Waiting { reason, .. } = &status {
+                        why = Some(reason.clone());
                     }
                     if let Some(end) =
                         patience.and_then(|patience| ended(status, moved.0.elapsed(), patience))
@@ -129,6 +133,11 @@ impl<'a> OutboxPump<'a> {
                         return Ok(end);
                     }
                 } else {
+                    if let (Output::Wait { millis }, Some(patience)) = (&output, patience)
+                        && moved.0.elapsed() + Duration::from_millis(*millis) > patience
+                    {
+                        return Ok(End::Patience(why.unwrap_or_else(silent)));
+                    }
                     next = self.perform(output).await?;
                 }
             }

@@ -465,6 +465,6 @@ fn ends(mode: &Mode, status: &Status) -> Option<End> {
 }
 
 /// It waits without a reason of its own.
-fn silent() -> Reason {
+pub(crate) fn silent() -> Reason {
     Reason { code: "no-answer".into(), text: "the server did not say what came of it: try again".into() }
 }

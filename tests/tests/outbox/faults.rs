@@ -4,6 +4,7 @@ use cim_keys::nats::target::Target;
 use cim_keys::outbox::{Outbox, OutboxPump, Receipt};
 use cim_keys::ports::JetStreamPort;
 use cim_keys::pump::End;
+use cim_keys_core::sync::Status;
 use cim_keys_tests::cluster::{Cluster, NODES};
 use cim_keys_tests::desk::block_on;
 use cim_keys_tests::outbox::{Shop, Stored, event, stored, target};
@@ -193,4 +194,27 @@ fn an_attempt_that_arrives_after_the_window_is_there_twice_unless_it_names_what_
             }
         }
     }
+}
+
+#[test]
+fn an_event_whose_message_was_deleted_within_the_window_waits_for_no_longer_than_it_may() {
+    let shop = Shop::new(Duration::from_secs(120));
+    let outbox = shop.outbox();
+    // Given an event that the server has stored, and whose message somebody deleted;
+    let receipt = outbox.publish_event(&event(0)).unwrap();
+    let id = event(0).event.message_id.to_string();
+    let mut client = shop.client();
+    let stored = client.request(event(0).subject.as_str(), &[("Nats-Msg-Id", &id)], b"0").unwrap().json();
+    let deleted = shop.api("STREAM.MSG.DELETE.ORDERS", &json!({ "seq": stored["seq"] }));
+    assert_eq!(deleted["success"], true, "{deleted}");
+    // when it is published for so long, then that ends, and says why.
+    let mut said = Vec::new();
+    let end = block_on(async {
+        let mut pump = OutboxPump::new(&outbox, target(shop.server.address())).unwrap();
+        let report = |status: &Status| said.push(status.clone());
+        pump.drain(Duration::from_secs(3), std::future::pending(), report).await.unwrap()
+    });
+    assert!(matches!(&end, End::Patience(reason) if reason.code == "event-gone"), "{end:?}");
+    assert!(said.iter().any(|status| matches!(status, Status::Waiting { .. })), "{said:?}");
+    assert_eq!(receipt.look().unwrap(), None);
 }
