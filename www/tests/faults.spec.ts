@@ -358,3 +358,22 @@ test("a name that another host took first is held, and the page says why", async
   await expect(page.getByTestId("ready-state")).toContainText("Hand none out");
   expect(await users(system, "wanted-by-two")).toHaveLength(1);
 });
+
+test("a message larger than the server takes is held, and nothing is tried over and over", async ({ page, system }) => {
+  let connections = 0;
+  await page.routeWebSocket(/.*/u, (socket) => {
+    connections += 1;
+    const server = socket.connectToServer();
+    // Smaller than any event.
+    const small = (text: string) => text.replace(/"max_payload":\d+/u, '"max_payload":512');
+    server.onMessage((data) => socket.send(typeof data === "string" ? small(data) : Buffer.from(small(data.toString("latin1")), "latin1")));
+  });
+  await page.goto(system.ready.page_url);
+  await connect(page, system);
+  await bringKey(page, system);
+  await make(page, "too-large");
+  await expect(entry(page, "too-large")).toHaveAttribute("data-state", "held");
+  await expect(status(page)).toHaveAttribute("data-kind", "idle");
+  expect(connections).toBe(1);
+  expect(await users(system, "too-large")).toHaveLength(0);
+});

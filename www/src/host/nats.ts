@@ -2,7 +2,7 @@
 
 import type { Endpoints, Failure, Imported, Input, Output, Reply, RegistryId, StoredMessage, StreamInfo } from "cim-keys-wasm";
 import { createInbox, errors, headers as newHeaders, wsconnect, type Msg, type MsgHdrs, type NatsConnection, type Subscription } from "@nats-io/nats-core";
-import type { MsgImpl } from "@nats-io/nats-core/internal";
+import type { MsgHdrsImpl, MsgImpl } from "@nats-io/nats-core/internal";
 import type { Core } from "./core";
 import { HostError } from "./error";
 import type { Keyring } from "./keyring";
@@ -13,6 +13,8 @@ const ANSWER = 5_000;
 const CLOSED = 500;
 /** How long one batch of messages may take. */
 const BATCH = 30_000;
+
+const encoder = new TextEncoder();
 
 type ReadFrom = Extract<Output, { read_from: unknown }>["read_from"];
 type Send = Extract<Output, { send: unknown }>["send"];
@@ -199,23 +201,25 @@ export class Link {
   }
 
   async #send(messages: Send["messages"]): Promise<Reply> {
-    const last = messages.at(-1);
+    const most = this.#connection.info?.max_payload ?? Infinity;
+    const ready = messages.map(({ subject, headers, payload }) => ({ subject, headers: carried(headers), payload: encoder.encode(payload) }));
+    // The number that a stream gives for it: nothing was sent. The client would throw, and what it throws says nothing.
+    if (ready.some(({ headers, payload }) => headers.encode().length + payload.length > most)) return { error: { code: 10054 } };
+    const last = ready.pop();
     if (last === undefined) return "unknown";
     try {
-      for (const { subject, headers, payload } of messages.slice(0, -1)) {
-        this.#connection.publish(subject, payload, { headers: carried(headers) });
-      }
+      for (const { subject, headers, payload } of ready) this.#connection.publish(subject, payload, { headers });
     } catch {
       return "unknown";
     }
-    const asked = await this.#ask(last.subject, last.payload, carried(last.headers));
+    const asked = await this.#ask(last.subject, last.payload, last.headers);
     if ("answer" in asked) return this.#core.parse_reply(asked.answer.data);
     const { failure } = asked;
     if (failure === "no_responders") return failure;
     return typeof failure === "object" && !("code" in failure) ? failure : "unknown";
   }
 
-  async #ask(subject: string, data: string, headers?: MsgHdrs): Promise<{ answer: Msg } | { failure: Failure }> {
+  async #ask(subject: string, data: string | Uint8Array, headers?: MsgHdrs): Promise<{ answer: Msg } | { failure: Failure }> {
     let heard: ((subject: string) => void) | undefined;
     // A server says nothing to a request that it denies: only the connection hears of it.
     const denied = new Promise<{ failure: Failure }>((resolve) => {
@@ -307,8 +311,9 @@ function isRefusal(error: Error): boolean {
   return error instanceof errors.AuthorizationError || error instanceof errors.UserAuthenticationExpiredError;
 }
 
-function carried(list: [string, string][]): MsgHdrs {
-  const headers = newHeaders();
+/** Its type knows how long they are on the wire, so that another version of the client does not build without it. */
+function carried(list: [string, string][]): MsgHdrsImpl {
+  const headers = newHeaders() as MsgHdrsImpl;
   for (const [name, value] of list) headers.append(name, value);
   return headers;
 }
