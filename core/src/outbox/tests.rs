@@ -289,7 +289,9 @@ fn an_event_whose_message_is_gone_is_said_after_some_attempts_in_vain() {
                 }
             };
             let said = match outputs.as_slice() {
-                [Output::Report(Status::Waiting { reason, .. }), Output::Wait { .. }] => Some(reason.code.clone()),
+                [Output::Report(Status::Waiting { reason, .. }), Output::Wait { .. }] => {
+                    Some(reason.code.clone())
+                }
                 [Output::Wait { .. }] => None,
                 other => panic!("{other:?}"),
             };

@@ -116,7 +116,7 @@ impl Reader {
                 self.held.extend(persist.held.iter().map(|hold| hold.reason.code.clone()));
                 let gone = |p: &Pending| {
                     let id = p.context.command_id;
-                    persist.confirmed.iter().any(|(confirmed, _)| *confirmed == id)
+                    persist.confirmed.iter().any(|landed| landed.command_id == id)
                         || persist.held.iter().any(|hold| hold.command_id == id)
                 };
                 self.pending.retain(|pending| !gone(pending));

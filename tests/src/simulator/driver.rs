@@ -8,9 +8,7 @@ use super::store::Entry;
 use super::world::{Action, World, short};
 use cim_keys_core::journal::State;
 use cim_keys_core::stream::KEYS_ARCHIVE;
-use cim_keys_core::sync::{
-    Input, Landed, Outgoing, Output, Persist, Persisted, Read, Reply, Send, Status,
-};
+use cim_keys_core::sync::{Input, Landed, Outgoing, Output, Persist, Persisted, Read, Reply, Send, Status};
 
 /// More publishes in a row without a confirmation are no patience.
 const VAIN: u64 = 300;

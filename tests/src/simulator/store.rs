@@ -289,7 +289,7 @@ impl Store {
             }
         }
         if self.forgets_acknowledged && persist.messages.is_empty() {
-            for (id, _) in &persist.confirmed {
+            for Landed { command_id: id, .. } in &persist.confirmed {
                 let _row = self.places.remove(id).and_then(|place| self.entries.remove(&place));
             }
         }
