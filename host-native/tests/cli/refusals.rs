@@ -142,6 +142,45 @@ fn no_words_show_help_and_a_wrong_word_is_named() {
 }
 
 #[test]
+fn a_seed_where_another_word_belongs_is_never_repeated() {
+    let tool = Tool::founded();
+    for kind in [Kind::User, Kind::Account, Kind::Operator, Kind::Curve] {
+        let seed = KeyPair::from_entropy(kind, [9; 32]).seed();
+        let seed = seed.expose();
+        let inline = format!("--operator={seed}");
+        let flag = format!("--{seed}");
+        for words in [
+            &["key", "add", seed, "--owner", "APP"][..],
+            &["clone", "nats://127.0.0.1:1", "--operator", seed],
+            &["clone", "nats://127.0.0.1:1", &inline],
+            &["held", "show", seed],
+            &["log", "--after", seed],
+            &["key", "import", seed],
+            &["bundle", "import", seed],
+            &["sync", "--server", "nats://127.0.0.1:1", "--creds", seed],
+            &["sync", "--server", seed],
+            &["sync", "--context", seed],
+            &["show", seed],
+            &["user", "revoke", seed, "-a", "APP"],
+            &["list", seed],
+            &[seed],
+            &["list", &flag],
+            &["--registry", seed, "list"],
+            &["--data", seed, "list"],
+            &["--identity", seed, "account", "create", "B"],
+            &["--output", "json", "show", seed],
+            &["--output", "json", "key", "import", seed],
+        ] {
+            let ran = tool.run(words);
+            let shown = |text: &str| text.replace(seed, "SEED");
+            assert!(ran.status != 0, "{}", shown(&format!("{words:?}")));
+            assert!(!ran.stderr.contains(&seed[..20]), "{}", shown(&format!("{words:?}: {}", ran.stderr)));
+            assert!(!ran.stdout.contains(&seed[..20]), "{}", shown(&format!("{words:?}: {}", ran.stdout)));
+        }
+    }
+}
+
+#[test]
 fn a_seed_in_the_wrong_place_is_refused_and_never_repeated() {
     let tool = Tool::founded();
     let seeds = [Kind::User, Kind::Account, Kind::Operator, Kind::Curve]
