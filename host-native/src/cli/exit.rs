@@ -355,7 +355,7 @@ fn entropy(error: &EntropyError) -> (Exit, Option<&'static str>) {
     }
 }
 
-fn file(error: &FileError) -> (Exit, Option<&'static str>) {
+pub(super) fn file(error: &FileError) -> (Exit, Option<&'static str>) {
     match error {
         FileError::Exists { .. } => {
             (Exit::Conflict, Some("nothing is overwritten: name another file, or move that one away"))
@@ -365,6 +365,7 @@ fn file(error: &FileError) -> (Exit, Option<&'static str>) {
         FileError::Open { .. } => (Exit::Permission, Some("close it to others: `chmod 600 FILE`")),
         FileError::Content { .. } => (Exit::Validation, None),
         FileError::Large { .. } => (Exit::Validation, Some("is it the right file?")),
+        FileError::Denied { .. } => (Exit::Permission, None),
         FileError::Io { .. } => (Exit::Unexpected, None),
     }
 }

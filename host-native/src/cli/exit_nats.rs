@@ -127,13 +127,15 @@ impl From<TargetError> for CliError {
         let exit = match &error {
             TargetError::Server { .. }
             | TargetError::HalfCertificate
+            | TargetError::Plain { .. }
+            | TargetError::Inbox { .. }
             | TargetError::Prefix { .. }
             | TargetError::Timeout { .. } => Exit::Usage,
-            TargetError::File { .. } => Exit::NotFound,
-            TargetError::Creds { .. } => Exit::Validation,
-            TargetError::Context(ContextError::Unknown { .. } | ContextError::NoHome { .. }) => {
-                Exit::NotFound
+            TargetError::File(found) | TargetError::Context(ContextError::Unknown { error: found, .. }) => {
+                super::exit::file(found).0
             }
+            TargetError::Creds { .. } | TargetError::Pem { .. } => Exit::Validation,
+            TargetError::Context(ContextError::NoHome { .. }) => Exit::NotFound,
             TargetError::Context(ContextError::Json { .. } | ContextError::Reference { .. }) => {
                 Exit::Validation
             }

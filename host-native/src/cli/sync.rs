@@ -8,6 +8,7 @@ use super::output::printable;
 use super::progress::Bar;
 use super::recover;
 use crate::error::KeyError;
+use crate::files;
 use crate::host::Host;
 use crate::nats::link::{Link, LinkError};
 use crate::nats::role;
@@ -20,6 +21,7 @@ use cim_keys_core::roles::{API_PREFIX, PipelineRole, SYSTEM_ACCOUNT};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use serde::Serialize;
+use std::path::Path;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -229,7 +231,7 @@ async fn connect<'a>(
         }
         error => error.into(),
     })?;
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = target.file.as_deref().and_then(open_creds).into_iter().collect();
     let (created, archive) = if !role::is_ours(host, &target) && target.api_prefix == API_PREFIX {
         let ensured = streams::ensure(&link, &wanted).await.map_err(|error| lost(error, known.as_ref()))?;
         warnings.push(
@@ -247,6 +249,14 @@ async fn connect<'a>(
     let server = link.server(&target);
     let pump = Pump::new(host, target).expecting(wanted.events).over(link);
     Ok((Session { pump, server, created, warnings }, archive))
+}
+
+/// Creds that not only their owner may read are no secret any more.
+fn open_creds(file: &Path) -> Option<String> {
+    let mode = files::open_to_others(file)?;
+    let path = file.display();
+    file.is_file()
+        .then(|| format!("{path} is readable by others (mode {mode:o}): chmod 600 it, or renew the creds"))
 }
 
 /// In a registry's own accounts the streams are the steward's affair: made by a user of that role, in memory, where this

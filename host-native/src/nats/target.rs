@@ -3,15 +3,15 @@
 pub use super::context::Layer;
 use super::context::{self, ContextError};
 use super::link::ANSWER;
+use crate::files::{self, FileError};
 use cim_keys_core::creds;
 use cim_keys_core::jwt::Token;
-use cim_keys_core::nkey::KeyPair;
+use cim_keys_core::nkey::{KeyPair, Kind, PublicKey};
 use cim_keys_core::roles::{self, PipelineRole};
 use cim_keys_core::secret::SecretText;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 /// Where a server is and how to get in.
 #[derive(Clone)]
@@ -249,8 +249,8 @@ impl std::fmt::Debug for Access {
 impl Layer {
     fn access(self) -> Result<Option<Access>, TargetError> {
         if let Some(path) = self.creds {
-            let text = read(&path)?;
-            let creds = creds::parse(&text).map_err(|error| TargetError::Creds {
+            let text = files::read_text(&path)?;
+            let creds = creds::parse(text.expose()).map_err(|error| TargetError::Creds {
                 path: path.display().to_string(),
                 reason: error.to_string(),
             })?;
@@ -266,8 +266,8 @@ impl Layer {
             return Ok(Some(Access::Creds { token, key }));
         }
         if let Some(path) = self.nkey {
-            let text = read(&path)?;
-            let key = KeyPair::from_seed(&text).map_err(|error| TargetError::Creds {
+            let text = files::read_text(&path)?;
+            let key = KeyPair::from_seed(text.expose()).map_err(|error| TargetError::Creds {
                 path: path.display().to_string(),
                 reason: error.to_string(),
             })?;
@@ -297,12 +297,6 @@ fn from_environment(look: &dyn Fn(&str) -> Option<String>) -> Layer {
         timeout: value("NATS_TIMEOUT"),
         ..Layer::default()
     }
-}
-
-fn read(path: &Path) -> Result<Zeroizing<String>, TargetError> {
-    std::fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| TargetError::File { path: path.display().to_string(), reason: error.to_string() })
 }
 
 /// A time of 1 ms to 10 min as natscli writes it: a whole number and `ms`, `s` or `m`.
@@ -336,13 +330,8 @@ pub enum TargetError {
         found: String,
     },
     /// A file cannot be read.
-    #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: String,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file is no creds or no seed.
     #[error("{path}: {reason}")]
     Creds {
@@ -352,13 +341,37 @@ pub enum TargetError {
         reason: String,
     },
     /// A certificate without its key, or a key without its certificate.
-    #[error("a client certificate needs both --cert and --key")]
+    #[error("a client certificate needs both --tlscert and --tlskey")]
     HalfCertificate,
+    /// A file has not what TLS needs.
+    #[error("{path} has no {what} in PEM")]
+    Pem {
+        /// The file.
+        path: String,
+        /// What it should have.
+        what: &'static str,
+    },
+    /// An address without TLS, where TLS is a must.
+    #[error("{url} is an address without TLS, and TLS is asked for: take wss://")]
+    Plain {
+        /// The address.
+        url: String,
+    },
     /// No subject prefix.
     #[error("{found:?} is no subject prefix: tokens separated by dots, without wildcards")]
     Prefix {
         /// What was given.
         found: String,
+    },
+    /// The inbox is another user's.
+    #[error(
+        "the inbox prefix is that of the user {named}, and the creds are of the user {user}: context and creds do not belong together"
+    )]
+    Inbox {
+        /// Whose inbox it is.
+        named: PublicKey,
+        /// Whose creds they are.
+        user: PublicKey,
     },
     /// No time.
     #[error("{found:?} is no time-out: write 500ms, 5s or 1m, at most 10m")]
@@ -377,10 +390,13 @@ impl TargetError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Server { .. } => "server-address",
-            Self::File { .. } => "file",
+            Self::File(error) => error.code(),
             Self::Creds { .. } => "creds",
             Self::HalfCertificate => "half-certificate",
+            Self::Pem { .. } => "pem",
+            Self::Plain { .. } => "no-tls",
             Self::Prefix { .. } => "prefix",
+            Self::Inbox { .. } => "inbox",
             Self::Timeout { .. } => "timeout",
             Self::Context(error) => error.code(),
         }
@@ -445,7 +461,7 @@ mod tests {
         assert_eq!(with(|l| l.cert = Some("x".into())), "half-certificate");
         assert_eq!(with(|l| l.api_prefix = Some("A..B".into())), "prefix");
         assert_eq!(with(|l| l.inbox_prefix = Some("_IN.>".into())), "prefix");
-        assert_eq!(with(|l| l.creds = Some("/nowhere/x.creds".into())), "file");
+        assert_eq!(with(|l| l.creds = Some("/nowhere/x.creds".into())), "file-missing");
         for wrong in ["5", "s", "0s", "-1s", "1.5s", "11m", "5 s"] {
             let layer =
                 Layer { server: Some("nats://a:1".into()), timeout: Some(wrong.into()), ..Layer::default() };

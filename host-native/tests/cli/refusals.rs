@@ -141,6 +141,42 @@ fn no_words_show_help_and_a_wrong_word_is_named() {
     assert!(wrong.status == 2 && wrong.stderr.contains("account"), "{}", wrong.stderr);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_without_an_end_is_read_no_further_than_others() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let tool = Tool::founded();
+    // Whoever reads on anyway gets no memory for it.
+    let bounded = |words: &str| {
+        let script = format!("ulimit -v 4000000 && exec {} {words}", env!("CARGO_BIN_EXE_cim-keys"));
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).env_clear().env("HOME", tool.home()).env("PATH", "/usr/bin:/bin");
+        let output = shell.current_dir(tool.home()).stdin(std::process::Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for flag in ["--creds", "--nkey", "--context"] {
+        let server = if flag == "--context" { "" } else { "--server nats://127.0.0.1:1" };
+        for (file, status) in [("/dev/zero", 3), (".", 3), ("none/where.json", 4)] {
+            let file = if file == "." { "./" } else { file };
+            let (ended, stderr) = bounded(&format!("sync {server} {flag} {file}"));
+            assert_eq!(ended, Some(status), "{flag} {file}: {stderr}");
+            assert!(stderr.contains(file), "{flag} {file}: {stderr}");
+        }
+    }
+    // A selected context is read no further either; it is as if there were none.
+    let folder = tool.path(".config/nats");
+    fs::create_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.join("context.txt")).unwrap();
+    let (ended, stderr) = bounded("sync");
+    assert_eq!(ended, Some(2), "{stderr}");
+    // What may not be read is no missing file; who may read everything does not see the difference.
+    fs::write(tool.path("closed.creds"), "").unwrap();
+    fs::set_permissions(tool.path("closed.creds"), fs::Permissions::from_mode(0)).unwrap();
+    if fs::read(tool.path("closed.creds")).is_err() {
+        assert_eq!(bounded("sync --server nats://127.0.0.1:1 --creds closed.creds").0, Some(6));
+    }
+}
+
 #[test]
 fn a_seed_where_another_word_belongs_is_never_repeated() {
     let tool = Tool::founded();

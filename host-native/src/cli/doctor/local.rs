@@ -6,6 +6,7 @@ use super::super::schema::Level;
 use super::super::status::span;
 use super::Findings;
 use crate::error::KeyError;
+use crate::files::open_to_others;
 use crate::host::Host;
 use crate::report::{self, State};
 use crate::store::Store;
@@ -80,21 +81,6 @@ fn private(findings: &mut Findings, check: &str, paths: &[PathBuf], folder: &Pat
             format!("left over by a run that was ended: {}", left.join(", ")),
             "remove them",
         );
-    }
-}
-
-/// The mode of a file or folder that not only its owner may use; none on systems without modes.
-pub(super) fn open_to_others(path: &Path) -> Option<u32> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = path.metadata().ok()?.permissions().mode() & 0o777;
-        (mode & 0o077 != 0).then_some(mode)
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = path;
-        None
     }
 }
 
