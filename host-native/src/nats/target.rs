@@ -135,6 +135,7 @@ impl Target {
             _ => return Err(TargetError::HalfCertificate),
         };
         target.tls_first = layers.iter().any(|layer| layer.tls_first);
+        target.check_tls()?;
         target.timeout = match layers.iter().find_map(|layer| layer.timeout.as_deref()) {
             Some(text) => duration(text).ok_or_else(|| TargetError::Timeout { found: text.to_owned() })?,
             None => ANSWER,
@@ -185,6 +186,45 @@ impl Target {
         }
         if self.api_prefix.is_empty() {
             self.api_prefix = roles::API_PREFIX.to_owned();
+        }
+    }
+
+    /// Whether TLS is a must: whoever names a certificate means it.
+    #[must_use]
+    pub fn needs_tls(&self) -> bool {
+        self.tls_first || self.ca.is_some() || self.certificate.is_some()
+    }
+
+    /// Whether an inbox that is named after a user is named after the one whose creds these are: no other hears there.
+    fn check_inbox(&self, prefix: &str) -> Result<(), TargetError> {
+        let named: Option<PublicKey> = prefix.strip_prefix("_INBOX_").and_then(|key| key.parse().ok());
+        let named = named.filter(|key| key.kind() == Kind::User);
+        match (named, self.user()) {
+            (Some(named), Some(user)) if named != user => Err(TargetError::Inbox { named, user }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the files for TLS are there, are what they should be, and are of use for these addresses.
+    fn check_tls(&self) -> Result<(), TargetError> {
+        let pem = |path: &Path, end: &str, what: &'static str| -> Result<(), TargetError> {
+            let text = files::read_text(path)?;
+            let begins = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(end);
+            let path = path.display().to_string();
+            if text.expose().lines().any(begins) { Ok(()) } else { Err(TargetError::Pem { path, what }) }
+        };
+        const CERTIFICATE: &str = "CERTIFICATE-----";
+        if let Some(ca) = &self.ca {
+            pem(ca, CERTIFICATE, "certificate")?;
+        }
+        if let Some((certificate, key)) = &self.certificate {
+            pem(certificate, CERTIFICATE, "certificate")?;
+            pem(key, "PRIVATE KEY-----", "private key")?;
+        }
+        // Such an address says that there is no TLS, and the client goes by it.
+        match self.urls.iter().find(|url| url.starts_with("ws://")) {
+            Some(url) if self.needs_tls() => Err(TargetError::Plain { url: url.clone() }),
+            _ => Ok(()),
         }
     }
 
