@@ -11,9 +11,11 @@ use crate::nats::target::TargetError;
 use crate::page::PageError;
 use crate::pump::PumpError;
 use crate::push::PushError;
+use cim_keys_core::roles;
 use cim_keys_core::rules::Reason;
 
 const CREDS: &str = "new creds: `cim-keys access renew --role host`; a changed account: `cim-keys push`";
+const ROLE: &str = "take creds of the role host: `cim-keys access renew --role host`";
 const REACH: &str = "is it running there? nothing is lost: what is not published stays pending";
 const UPGRADE: &str = "run nats-server 2.12.1 or newer";
 
@@ -29,9 +31,7 @@ fn told(exit: Exit, code: &str, message: String, hint: Option<&str>) -> CliError
 pub(super) fn stuck(reason: &Reason) -> CliError {
     let (exit, hint) = match reason.code.as_str() {
         "authorization" | "creds-expired" | "creds-not-yet-valid" => (Exit::Permission, Some(CREDS)),
-        "permission" => {
-            (Exit::Permission, Some("take creds of the role host: `cim-keys access renew --role host`"))
-        }
+        "permission" => (Exit::Permission, Some(ROLE)),
         "unreachable" | "no-answer" | "no-responders" | "resources" | "contended" | "api" => {
             (Exit::Network, Some(REACH))
         }
@@ -111,9 +111,18 @@ impl From<StreamsError> for CliError {
             StreamsError::Refused { code: 10059, .. } => {
                 (Exit::NotFound, Some("on a host that keeps the steward's key, `cim-keys sync` makes it"))
             }
+            StreamsError::Refused { code: 10039, .. } => (
+                Exit::Conflict,
+                Some(
+                    "the account of these creds has no JetStream: take creds of the role host (`cim-keys access renew --role host`), or turn it on there",
+                ),
+            ),
             StreamsError::Refused { .. } => (Exit::Conflict, None),
             StreamsError::NoAnswer { trouble: Trouble::NoResponders, .. } => {
                 (Exit::Network, Some("JetStream is off on this server or for this account: nats-server -js"))
+            }
+            StreamsError::NoAnswer { trouble: found @ Trouble::Permission { .. }, .. } => {
+                (trouble(found), Some(ROLE))
             }
             StreamsError::NoAnswer { trouble: found, .. } => (trouble(found), None),
             StreamsError::Unreadable { .. } => (Exit::Verification, None),
@@ -140,7 +149,14 @@ impl From<TargetError> for CliError {
                 Exit::Validation
             }
         };
-        told(exit, error.code(), error.to_string(), None)
+        let told = told(exit, error.code(), error.to_string(), None);
+        match error {
+            TargetError::Inbox { user, .. } => told.hint(format!(
+                "make both anew: `cim-keys access renew --role host`; or say --inbox-prefix {}",
+                roles::inbox(&user.to_string())
+            )),
+            _ => told,
+        }
     }
 }
 

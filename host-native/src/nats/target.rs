@@ -158,6 +158,7 @@ impl Target {
         }
         if let Some(prefix) = &target.inbox_prefix {
             subject_prefix(prefix.clone())?;
+            target.check_inbox(prefix)?;
         }
         Ok(Some(target))
     }
@@ -236,7 +237,7 @@ impl Target {
 
     /// The user's public key, where the creds have one.
     #[must_use]
-    pub fn user(&self) -> Option<cim_keys_core::nkey::PublicKey> {
+    pub fn user(&self) -> Option<PublicKey> {
         match &*self.access {
             Access::Creds { key, .. } | Access::Nkey(key) => Some(key.public_key()),
             Access::Open | Access::User { .. } | Access::Token(_) => None,
