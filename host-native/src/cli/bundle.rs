@@ -159,15 +159,15 @@ fn host_for(
     let path = globals.store_path()?;
     let vault = Vault::new(&globals.identity_path()?);
     let store = match Store::open(&path) {
-        Err(StoreError::Missing { .. }) if !bundle.bundle().founds() => {
+        Err(StoreError::Missing { .. } | StoreError::Empty { .. }) if !bundle.bundle().founds() => {
             return Err(KeyError::NotFounding { registry: bundle.bundle().registry.operator }.into());
         }
-        Err(StoreError::Missing { .. }) if dry_run => {
+        Err(StoreError::Missing { .. } | StoreError::Empty { .. }) if dry_run => {
             let scratch = Scratch::new()?;
             let store = Store::create(&scratch.store()).map_err(KeyError::from)?;
             return Ok((globals.host_over(store, vault)?, Some(scratch)));
         }
-        Err(StoreError::Missing { .. }) => Store::create(&path),
+        Err(StoreError::Missing { .. } | StoreError::Empty { .. }) => Store::create(&path),
         opened => opened,
     };
     Ok((globals.host_over(store.map_err(KeyError::from)?, vault)?, None))

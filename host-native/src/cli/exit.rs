@@ -299,7 +299,15 @@ fn store(error: &StoreError) -> (Exit, Option<&'static str>) {
             Exit::NotFound,
             Some("found one with `cim-keys init`, or name another: --registry NAME or --data DIR"),
         ),
-        StoreError::Foreign { .. } => (Exit::Conflict, Some("name another folder: --data DIR")),
+        StoreError::Empty { .. } => (
+            Exit::NotFound,
+            Some(
+                "where there was one, restore the data folder from a copy; where its making was ended, repeat that (`cim-keys init`)",
+            ),
+        ),
+        StoreError::NoFile { .. } | StoreError::Foreign { .. } => {
+            (Exit::Conflict, Some("name another folder: --data DIR"))
+        }
         StoreError::Older { .. } => (
             Exit::Conflict,
             Some(

@@ -131,6 +131,66 @@ fn a_store_of_a_newer_version_or_another_program_is_refused() {
 }
 
 #[test]
+fn a_damaged_store_is_no_matter_of_permissions() {
+    let table = "ALTER TABLE journal RENAME COLUMN context TO other";
+    let text = "UPDATE entities SET body = CAST(x'fffe' AS TEXT)";
+    let bytes = "";
+    for (damage, words) in [
+        ("DROP TABLE entities", &["list"][..]),
+        (table, &["status"]),
+        (text, &["list", "accounts"]),
+        (bytes, &["list", "accounts"]),
+        (bytes, &["account", "create", "B"]),
+    ] {
+        let tool = Tool::founded();
+        let path = tool.data().join("store.db");
+        let store = rusqlite::Connection::open(&path).unwrap();
+        if damage.is_empty() {
+            // Every page but the first one, which says what the file is.
+            store.pragma_update(None, "journal_mode", "DELETE").unwrap();
+            drop(store);
+            let mut file = fs::read(&path).unwrap();
+            file[4096..].fill(0xee);
+            fs::write(&path, file).unwrap();
+        } else {
+            store.execute_batch(damage).unwrap();
+            drop(store);
+        }
+        let ran = tool.run(words);
+        assert_eq!(ran.status, 8, "{damage} {words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("restore the data folder from a copy"), "{damage}: {}", ran.stderr);
+        assert!(ran.stderr.contains("is damaged"), "{damage}: {}", ran.stderr);
+        let doctor = tool.run(&["doctor"]);
+        assert!(doctor.status != 0, "{damage}");
+        let said = doctor.stdout + &doctor.stderr;
+        assert!(
+            said.contains("restore the data folder") && !said.contains("permissions of"),
+            "{damage}: {said}"
+        );
+    }
+}
+
+#[test]
+fn what_is_in_a_stores_place_is_said() {
+    let tool = Tool::new();
+    fs::create_dir_all(tool.data()).unwrap();
+    let path = tool.data().join("store.db");
+    fs::write(&path, "").unwrap();
+    let ran = tool.run(&["list"]);
+    assert!(ran.status == 4 && ran.stderr.contains("has nothing in it"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("from a copy") && !ran.stderr.contains("not exist"), "{}", ran.stderr);
+    // The making of one was ended there: it is made.
+    assert_eq!(tool.run(&["init"]).status, 0);
+    let tool = Tool::new();
+    fs::create_dir_all(tool.data().join("store.db")).unwrap();
+    for words in [&["list"][..], &["init"], &["status"]] {
+        let ran = tool.run(words);
+        assert!(ran.status != 0 && !ran.stderr.contains("does not exist"), "{words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("no file"), "{words:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn no_words_show_help_and_a_wrong_word_is_named() {
     let tool = Tool::new();
     assert_eq!(tool.run(&[]).status, 2);

@@ -94,6 +94,13 @@ fn integrity(findings: &mut Findings, store: &Store) {
             return;
         }
     };
+    // What every other verb reads: SQLite looks at pages, not at what they mean.
+    let readable = store.operators().and_then(|_| store.accounts()).and_then(|_| store.users(None));
+    if let Err(error) = readable.and_then(|_| store.keys(None)) {
+        findings.error("store file", &KeyError::from(error).into());
+        findings.skipped(&["journal messages"], "the store cannot be read");
+        return;
+    }
     match found.file.first() {
         None => findings.ok("store file", "every page is as SQLite wrote it"),
         Some(first) => {
