@@ -100,8 +100,18 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     if args.join {
         block_on(recover::join(&host, &target, globals))??;
     }
-    let (synced, end) =
-        block_on(once(&host, target, Duration::from_secs(args.timeout), args.duplicate_window, globals))??;
+    let synced =
+        block_on(once(&host, target, Duration::from_secs(args.timeout), args.duplicate_window, globals))?;
+    let (synced, end) = match synced {
+        // Its registry is not known yet, and so not which of its accounts the creds are of.
+        Err(error) if super::clone::is_bare(host.store())? => {
+            return Err(error.hint(format!(
+                "a clone was ended here before it had read anything: repeat it (`cim-keys{} clone`)",
+                globals.again()
+            )));
+        }
+        synced => synced?,
+    };
     for warning in &synced.warnings {
         globals.output().warn(warning);
     }
