@@ -9,6 +9,7 @@ use crate::store::StoreError;
 use crate::vault::VaultError;
 use cim_keys_core::bundle::BundleError;
 use cim_keys_core::command::Rejection;
+use cim_keys_core::nkey::Kind;
 use cim_keys_core::rules::Violation;
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -340,6 +341,12 @@ fn vault(error: &VaultError) -> (Exit, Option<&'static str>) {
 
 fn keyring(error: &KeyringError) -> (Exit, Option<&'static str>) {
     match error {
+        KeyringError::Missing { key } if key.kind() == Kind::Operator => (
+            Exit::Permission,
+            Some(
+                "do it on the host that keeps the operator's keys, or bring its seed here (`cim-keys key import`): no key of an account does it",
+            ),
+        ),
         KeyringError::Missing { .. } => (
             Exit::Permission,
             Some(
