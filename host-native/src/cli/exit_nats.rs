@@ -53,7 +53,20 @@ pub(super) fn stuck(reason: &Reason) -> CliError {
             Exit::Verification,
             Some("`cim-keys sync --recover` says what was lost, and publishes this host's part of it again"),
         ),
-        "history-missing" | "archive-foreign" => (Exit::Verification, None),
+        "read-behind" => (
+            Exit::Verification,
+            Some(
+                "try again; where it stays so the message was deleted (`cim-keys doctor` looks): bring the stream back from the server's backup",
+            ),
+        ),
+        "journal-damaged" | "fact-missing" => {
+            (Exit::Verification, Some("restore the data folder from a copy"))
+        }
+        "too-large" => (Exit::Validation, Some("raise the server's max_payload")),
+        "archive-foreign" => {
+            (Exit::Verification, Some("where it was made anew on purpose, `cim-keys sync --join` takes it"))
+        }
+        "history-missing" => (Exit::Verification, None),
         "archive-missing" | "archive-settings" => (Exit::Conflict, None),
         _ => (Exit::Unexpected, None),
     };
@@ -232,5 +245,42 @@ impl From<UpError> for CliError {
                 told(Exit::Verification, error.code(), error.to_string(), None)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_machine_stops_at_is_never_unexpected() {
+        for code in [
+            "api",
+            "archive-foreign",
+            "archive-missing",
+            "archive-settings",
+            "authorization",
+            "contended",
+            "fact-missing",
+            "history-missing",
+            "journal-damaged",
+            "no-answer",
+            "no-responders",
+            "permission",
+            "read-behind",
+            "resources",
+            "server-too-old",
+            "stream-foreign",
+            "stream-missing",
+            "stream-regressed",
+            "stream-settings",
+            "too-large",
+            "unreachable",
+        ] {
+            let told = stuck(&Reason { code: code.into(), text: "because".into() });
+            assert_ne!(told.exit, Exit::Unexpected, "{code}");
+        }
+        let told = stuck(&Reason { code: "read-behind".into(), text: String::new() });
+        assert!(told.exit == Exit::Verification && told.hints[0].contains("doctor"), "{told:?}");
     }
 }
