@@ -121,6 +121,12 @@ impl From<StreamsError> for CliError {
                 Some("it is never changed silently: set what differs, or let a new one be made"),
             ),
             StreamsError::ArchiveOfAnother { .. } => (Exit::Conflict, None),
+            StreamsError::ArchiveAlone { .. } => (
+                Exit::Conflict,
+                Some(
+                    "bring the stream back from the server's backup; where nobody needs what the archive has, keep it elsewhere and delete it",
+                ),
+            ),
             StreamsError::Refused { code: 10059, .. } => {
                 (Exit::NotFound, Some("on a host that keeps the steward's key, `cim-keys sync` makes it"))
             }

@@ -12,7 +12,7 @@ use crate::files;
 use crate::host::Host;
 use crate::nats::link::{Link, LinkError};
 use crate::nats::role;
-use crate::nats::streams::{self, StreamsError, Wanted};
+use crate::nats::streams::{self, Ensured, StreamsError, Wanted};
 use crate::nats::target::Target;
 use crate::pump::{End, Lock, Pump, Summary};
 use crate::report::{Archive, Server};
@@ -249,6 +249,7 @@ async fn connect<'a>(
              (`cim-keys config server` makes one that has)"
                 .to_owned(),
         );
+        take_archive(host, &ensured)?;
         (ensured.created, streams::archive(&ensured.events, Ok(&ensured.archive), now()))
     } else {
         prepare(host, &link, &target, &wanted, globals).await?
@@ -306,7 +307,19 @@ async fn prepare(
     }
     let link = Link::connect(&steward, now().seconds()).await?;
     let ensured = streams::ensure(&link, wanted).await?;
+    take_archive(host, &ensured)?;
     Ok((ensured.created, streams::archive(&ensured.events, Ok(&ensured.archive), now())))
+}
+
+/// The archive that was made just now is this stream's, from its first message on: nobody has to say so. Other hosts know
+/// the one that was there before, and are asked.
+fn take_archive(host: &Host, ensured: &Ensured) -> Result<(), CliError> {
+    let made = |name: &str| ensured.created.iter().any(|created| created == name);
+    if made(KEYS_ARCHIVE) && !made(KEYS_EVENTS) && ensured.events.first <= 1 {
+        let (events, archive) = (&ensured.events.identity, &ensured.archive.identity);
+        host.store().take_archive(events, archive).map_err(KeyError::from)?;
+    }
+    Ok(())
 }
 
 /// A stream that is missing although this registry was on one: it is not made anew.
