@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+use cim_keys_core::digest::Digest;
 use cim_keys_core::secret::SecretText;
 
 /// Secret files larger than this are no secret files.
@@ -212,6 +213,18 @@ pub fn safe_name(name: &str) -> String {
         None if text.is_empty() => "_".to_owned(),
         None => text,
     }
+}
+
+/// The same, and another one for each name: what could not be kept of it stands behind it as a digest.
+#[must_use]
+pub fn own_name(name: &str) -> String {
+    let safe = safe_name(name);
+    if safe == name {
+        return safe;
+    }
+    let digest = Digest::of(name.as_bytes()).to_string();
+    let short = digest.rsplit(':').next().and_then(|hex| hex.get(..8)).unwrap_or_default();
+    format!("{safe}-{short}")
 }
 
 /// Options of a file that only its owner may read and write.
@@ -473,5 +486,9 @@ mod tests {
         {
             assert_eq!(safe_name(name), safe);
         }
+        assert_eq!(own_name("alice"), "alice");
+        let names = ["日本", "中国", "__", "ä_", "_ä"].map(own_name);
+        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len(), "{names:?}");
+        assert!(names.iter().all(|name| safe_name(name) == *name), "{names:?}");
     }
 }

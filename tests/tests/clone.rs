@@ -187,6 +187,7 @@ fn a_clone_that_is_not_meant_leaves_nothing_behind() {
     let said = clone(&Desk::founded().registry().operator.to_string());
     assert_eq!(said.status, Some(5), "{said:?}");
     assert!(said.stderr.contains(&operator), "{said:?}");
+    assert!(said.stderr.contains("--operator") && !said.stderr.contains("--join"), "{said:?}");
     nothing("another registry");
     // No operator's key, and nobody to be asked.
     assert_eq!(clone(&desk.app().to_string()).status, Some(2));

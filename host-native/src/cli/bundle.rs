@@ -14,7 +14,7 @@ use cim_keys_core::bundle::{self, Bundle, BundledCommand, Verified};
 use cim_keys_core::nkey::PublicKey;
 use clap::Subcommand;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// Bundles larger than this are taken for something else.
@@ -174,6 +174,11 @@ fn host_for(
 }
 
 fn export(args: &Export, globals: &Globals) -> Result<(), CliError> {
+    if args.out == Path::new("-") {
+        return Err(
+            CliError::usage("a bundle is written into a file: `-` is none").hint("name it: --out FILE")
+        );
+    }
     let host = globals.host()?;
     let bundle: Bundle = host.exported(args.held)?;
     let bytes = bundle::encode(&bundle).map_err(KeyError::from)?;

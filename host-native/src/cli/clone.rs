@@ -167,7 +167,15 @@ async fn clone(
             forget(path);
             match read {
                 Err(error) => Err(error),
-                Ok((End::Blocked(reason) | End::Patience(reason), _)) => Err(stuck(&reason)),
+                Ok((End::Blocked(reason) | End::Patience(reason), _)) => {
+                    let mut error = stuck(&reason);
+                    if reason.code == "stream-foreign" {
+                        // It has no stream of its own yet that it could be joined to.
+                        error.hints =
+                            vec!["check the server's address, and the key given with --operator".to_owned()];
+                    }
+                    Err(error)
+                }
                 Ok((End::Stopped, _)) => {
                     Err(CliError::new(Exit::Interrupted, "interrupted", "interrupted: nothing was kept"))
                 }

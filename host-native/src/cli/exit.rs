@@ -95,7 +95,7 @@ impl CliError {
     /// There is no home folder to derive a path from.
     #[must_use]
     pub fn no_home(flag: &str) -> Self {
-        Self::new(Exit::Usage, "no-home", "there is no home folder: HOME is not set")
+        Self::new(Exit::Usage, "no-home", "there is no home folder: HOME is not set, or is no absolute path")
             .hint(format!("give {flag}, or set HOME"))
     }
 }

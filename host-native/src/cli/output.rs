@@ -119,7 +119,7 @@ fn put(text: &str) -> Result<bool, CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(CliError::unexpected(&error)),
+        Err(error) => Err(CliError::unexpected(&format!("stdout cannot be written: {error}"))),
         Ok(()) => Ok(true),
     }
 }

@@ -171,6 +171,31 @@ fn a_damaged_store_is_no_matter_of_permissions() {
 }
 
 #[test]
+fn what_would_be_of_no_use_is_not_made() {
+    let tool = Tool::founded();
+    for (words, says) in [
+        (&["key", "generate", "user", "--own"][..], "signing keys"),
+        (&["key", "generate", "curve", "--own"], "signing keys"),
+        (&["bundle", "export", "--out", "-"], "--out FILE"),
+    ] {
+        let ran = tool.run(words);
+        assert_eq!(ran.status, 2, "{words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{words:?}: {}", ran.stderr);
+    }
+    assert!(!tool.path("-").exists());
+    // Names that differ only in what a path cannot have get files of their own.
+    for name in ["日本", "中国"] {
+        tool.ok(&["user", "create", name, "-a", "APP"]);
+    }
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = tool.command(&["status"]).stdout(full).output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("stdout cannot be written"));
+    let output = tool.command(&["init"]).env("HOME", "relative").output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("absolute path"));
+}
+
+#[test]
 fn what_is_in_a_stores_place_is_said() {
     let tool = Tool::new();
     fs::create_dir_all(tool.data()).unwrap();
@@ -231,7 +256,7 @@ fn a_file_without_an_end_is_read_no_further_than_others() {
     assert_eq!(ended, Some(2), "{stderr}");
     // What may not be read is no missing file; who may read everything does not see the difference.
     fs::write(tool.path("closed.creds"), "").unwrap();
-    fs::set_permissions(tool.path("closed.creds"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(tool.path("closed.creds"), fs::Permissions::from_mode(0o0)).unwrap();
     if fs::read(tool.path("closed.creds")).is_err() {
         assert_eq!(bounded("sync --server nats://127.0.0.1:1 --creds closed.creds").0, Some(6));
     }
