@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+use cim_keys_core::digest::Digest;
 use cim_keys_core::secret::SecretText;
 
 /// Secret files larger than this are no secret files.
@@ -84,6 +85,43 @@ pub fn check_new(path: &Path) -> Result<(), FileError> {
 /// # Errors
 /// It is missing, larger than 1 MiB, no UTF-8 text, or others may read it.
 pub fn read_secret(path: &Path) -> Result<SecretText, FileError> {
+    let (file, meta) = opened(path)?;
+    match open_mode(&meta).filter(|_| meta.is_file()) {
+        Some(mode) => Err(FileError::Open { path: path.to_owned(), mode }),
+        None => text_of(file, &meta, path),
+    }
+}
+
+/// Reads a text file that may have secrets in it, whoever else may read it.
+///
+/// # Errors
+/// It is missing, larger than 1 MiB, or no UTF-8 text.
+pub fn read_text(path: &Path) -> Result<SecretText, FileError> {
+    let (file, meta) = opened(path)?;
+    text_of(file, &meta, path)
+}
+
+/// The mode of a file or folder that not only its owner may use; none on systems without modes, or where there is none.
+#[must_use]
+pub fn open_to_others(path: &Path) -> Option<u32> {
+    open_mode(&path.metadata().ok()?)
+}
+
+fn open_mode(meta: &fs::Metadata) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = meta.permissions().mode() & 0o777;
+        (mode & 0o077 != 0).then_some(mode)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = meta;
+        None
+    }
+}
+
+fn opened(path: &Path) -> Result<(File, fs::Metadata), FileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -92,13 +130,13 @@ pub fn read_secret(path: &Path) -> Result<SecretText, FileError> {
         Err(error) => return Err(FileError::io("read", path, &error)),
     };
     let meta = file.metadata().map_err(|error| FileError::io("read", path, &error))?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = meta.permissions().mode() & 0o777;
-        if meta.is_file() && mode & 0o077 != 0 {
-            return Err(FileError::Open { path: path.to_owned(), mode });
-        }
+    Ok((file, meta))
+}
+
+/// All of a text file of at most 1 MiB. What has no length of its own, such as a pipe, is read no further either.
+fn text_of(file: File, meta: &fs::Metadata, path: &Path) -> Result<SecretText, FileError> {
+    if meta.len() > LIMIT {
+        return Err(FileError::Content { path: path.to_owned() });
     }
     let mut text = read_limited(file, path)?;
     Ok(SecretText::new(std::mem::take(&mut text)))
@@ -174,6 +212,18 @@ pub fn safe_name(name: &str) -> String {
         None if text.is_empty() => "_".to_owned(),
         None => text,
     }
+}
+
+/// The same, and another one for each name: what could not be kept of it stands behind it as a digest.
+#[must_use]
+pub fn own_name(name: &str) -> String {
+    let safe = safe_name(name);
+    if safe == name {
+        return safe;
+    }
+    let digest = Digest::of(name.as_bytes()).to_string();
+    let short = digest.rsplit(':').next().and_then(|hex| hex.get(..8)).unwrap_or_default();
+    format!("{safe}-{short}")
 }
 
 /// Options of a file that only its owner may read and write.
@@ -313,6 +363,14 @@ pub enum FileError {
         /// Bytes.
         limit: u64,
     },
+    /// This user may not.
+    #[error("cannot {what} {}: permission denied", path.display())]
+    Denied {
+        /// `read`, `write`, `make`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
     /// The system says no.
     #[error("cannot {what} {}: {reason}", path.display())]
     Io {
@@ -327,7 +385,12 @@ pub enum FileError {
 
 impl FileError {
     pub(crate) fn io(what: &'static str, path: &Path, error: &io::Error) -> Self {
-        Self::Io { what, path: path.to_owned(), reason: error.to_string() }
+        let path = path.to_owned();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied { what, path },
+            io::ErrorKind::IsADirectory if what == "read" => Self::Content { path },
+            _ => Self::Io { what, path, reason: error.to_string() },
+        }
     }
 
     /// Stable code.
@@ -340,6 +403,7 @@ impl FileError {
             Self::Open { .. } => "file-open",
             Self::Content { .. } => "file-content",
             Self::Large { .. } => "file-large",
+            Self::Denied { .. } => "file-denied",
             Self::Io { .. } => "file-io",
         }
     }
@@ -443,6 +507,16 @@ mod tests {
         assert_eq!(write_new(&missing, b""), Err(FileError::Folder { path: parent.clone() }));
         assert_eq!(check_new(&missing), Err(FileError::Folder { path: parent }));
         assert_eq!(read_secret(&missing).unwrap_err(), FileError::Missing { path: missing });
+        let content = |path: &Path| FileError::Content { path: path.to_owned() };
+        assert_eq!(read_secret(folder.path()).unwrap_err(), content(folder.path()));
+        assert_eq!(read_text(folder.path()).unwrap_err(), content(folder.path()));
+        let long = folder.path().join("long");
+        fs::write(&long, "a".repeat(1024 * 1024)).unwrap();
+        assert_eq!(read_text(&long).unwrap().expose().len(), 1024 * 1024);
+        fs::write(&long, "a".repeat(1024 * 1024 + 1)).unwrap();
+        assert_eq!(read_text(&long).unwrap_err(), content(&long));
+        fs::write(&long, [0xff]).unwrap();
+        assert_eq!(read_text(&long).unwrap_err(), content(&long));
     }
 
     #[test]
@@ -451,5 +525,9 @@ mod tests {
         {
             assert_eq!(safe_name(name), safe);
         }
+        assert_eq!(own_name("alice"), "alice");
+        let names = ["日本", "中国", "__", "ä_", "_ä"].map(own_name);
+        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len(), "{names:?}");
+        assert!(names.iter().all(|name| safe_name(name) == *name), "{names:?}");
     }
 }

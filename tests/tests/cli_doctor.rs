@@ -320,6 +320,33 @@ fn each_setting_that_differs_is_named_with_what_it_must_be() {
 }
 
 #[test]
+fn a_deleted_message_is_named() {
+    let person = offline();
+    let server = NatsServer::plain();
+    let mut client = Client::connect(server.address()).unwrap();
+    let wanted = Wanted::new(&Namespace::default());
+    let open = StreamConfig { deny_delete: false, ..wanted.events };
+    let mut ask = |subject: &str, body: &str| {
+        let answer = client.request(subject, &[], body.as_bytes()).unwrap().json();
+        assert!(answer["error"].is_null(), "{subject}: {answer}");
+    };
+    ask("$JS.API.STREAM.CREATE.KEYS_EVENTS", &to_json(&open, 1).to_string());
+    for count in 1..=3 {
+        ask(&format!("cowboyai.security.keys.test.{count}"), "{}");
+    }
+    let words = ["--server", &server.url()];
+    assert_eq!(check(&doctor(&person, &words).1, "KEYS_EVENTS messages")["state"], "ok");
+    ask("$JS.API.STREAM.MSG.DELETE.KEYS_EVENTS", "{\"seq\":2}");
+    let (status, checks) = doctor(&person, &words);
+    assert_ne!(status, 0);
+    let found = check(&checks, "KEYS_EVENTS messages");
+    assert_eq!(
+        (&found["state"], found["found"].as_str()),
+        (&"fail".into(), Some("2 of 3 from 1 to 3: 1 were deleted"))
+    );
+}
+
+#[test]
 fn an_old_server_is_no_writers() {
     let person = offline();
     let server = Setup::plain(Version::TooOld).start();

@@ -266,6 +266,138 @@ fn a_configured_server_trusts_what_was_made_offline() {
 }
 
 #[test]
+fn a_certificate_that_is_named_is_used_or_it_is_an_error() {
+    let person = offline();
+    let server = NatsServer::plain();
+    let url = server.url();
+    let web = url.replace("nats://", "ws://");
+    for name in ["ca.pem", "cert.pem"] {
+        std::fs::write(
+            person.home().join(name),
+            "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+        )
+        .unwrap();
+    }
+    std::fs::write(
+        person.home().join("key.pem"),
+        "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n",
+    )
+    .unwrap();
+    let cases: [(&[&str], i32, &str); 9] = [
+        // No TLS there: nothing is said in clear instead.
+        (&["sync", "-s", &url, "--tlsca", "ca.pem"], 7, "TLS is asked for"),
+        (&["sync", "-s", &url, "--tlscert", "cert.pem", "--tlskey", "key.pem"], 7, "TLS is asked for"),
+        (&["sync", "-s", &web, "--tlsca", "ca.pem"], 2, "without TLS"),
+        (&["sync", "-s", &url, "--tlsca", "none.pem"], 4, "none.pem does not exist"),
+        (&["sync", "-s", &url, "--tlsca", "."], 3, "no text file"),
+        (&["sync", "-s", &url, "--tlsca", "key.pem"], 3, "no certificate"),
+        (&["sync", "-s", &url, "--tlscert", "cert.pem"], 2, "--tlskey"),
+        (&["sync", "-s", &url, "--tlscert", "cert.pem", "--tlskey", "cert.pem"], 3, "no private key"),
+        (&["sync", "-s", &url, "--tlscert", "none.pem", "--tlskey", "key.pem"], 4, "none.pem"),
+    ];
+    for (words, status, says) in cases {
+        let said = person.run(words);
+        assert_eq!(said.status, Some(status), "{words:?}: {said:?}");
+        assert!(said.stderr.contains(says), "{words:?}: {said:?}");
+    }
+    let mut client = Client::connect(server.address()).unwrap();
+    let info = client.request("$JS.API.STREAM.INFO.KEYS_EVENTS", &[], b"").unwrap().json();
+    assert_eq!(info["error"]["err_code"], 10059);
+}
+
+#[test]
+fn status_tells_what_it_knows_although_the_server_is_down() {
+    let person = offline();
+    let said = person.run(&["status", "--server", "nats://127.0.0.1:1"]);
+    assert_eq!(said.status, Some(7), "{said:?}");
+    assert!(said.stdout.contains("pending    3 commands"), "{said:?}");
+    assert!(said.stderr.contains("no server can be reached"), "{said:?}");
+    let said = person.run(&["status", "--server", "nats://127.0.0.1:1", "--output", "json"]);
+    let standing: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!((&standing["pending"], &standing["server_error"]["exit"]), (&3.into(), &7.into()));
+}
+
+#[test]
+fn a_context_of_other_creds_and_creds_of_another_role_say_so() {
+    let person = offline();
+    let text =
+        person.run(&["config", "server", "--store-dir", "/own", "--resolver-dir", "/own/accounts"]).stdout;
+    let server =
+        Setup::configured(Version::Newest, move |folder| text.replace("/own", &folder.to_string_lossy()))
+            .start();
+    let url = server.url();
+    for role in ["host", "resolver"] {
+        let file = format!("{role}.creds");
+        let renewed = person.run(&["access", "renew", "--role", role, "--server", &url, "--out", &file]);
+        assert_eq!(renewed.status, Some(0), "{renewed:?}");
+    }
+    assert_eq!(person.run(&["sync", "--context", "./host.json"]).status, Some(0));
+    // Others may read them: that is said.
+    let creds = person.home().join("host.creds");
+    let mode =
+        |mode| std::fs::set_permissions(&creds, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    mode(0o644);
+    let said = person.run(&["sync", "--context", "./host.json"]);
+    assert!(said.status == Some(0) && said.stderr.contains("readable by others (mode 644)"), "{said:?}");
+    mode(0o600);
+    assert!(!person.run(&["sync", "--context", "./host.json"]).stderr.contains("readable"));
+    // The creds of another user in the place of those that the context was made for.
+    let again = person.run(&["access", "renew", "--role", "host", "--server", &url, "--out", "new.creds"]);
+    assert_eq!(again.status, Some(0), "{again:?}");
+    std::fs::copy(person.home().join("new.creds"), person.home().join("host.creds")).unwrap();
+    let said = person.run(&["sync", "--context", "./host.json"]);
+    assert_eq!(said.status, Some(2), "{said:?}");
+    assert!(
+        said.stderr.contains("do not belong together") && said.stderr.contains("--inbox-prefix"),
+        "{said:?}"
+    );
+    for creds in ["resolver.creds", "bob.creds"] {
+        let said = person.run(&["sync", "--server", &url, "--creds", creds]);
+        assert_ne!(said.status, Some(0), "{said:?}");
+        assert!(said.stderr.contains("access renew --role host"), "{creds}: {said:?}");
+    }
+}
+
+#[test]
+fn an_archive_without_its_stream_is_left_alone_and_one_made_anew_is_taken() {
+    let (person, other) = (offline(), offline());
+    let server = NatsServer::plain();
+    let url = server.url();
+    let mut client = Client::connect(server.address()).unwrap();
+    let mut ask = |verb: &str, stream: &str| {
+        let answer = client.request(&format!("$JS.API.STREAM.{verb}.{stream}"), &[], b"").unwrap().json();
+        if answer["error"].is_null() { 0 } else { answer["error"]["err_code"].as_u64().unwrap() }
+    };
+    let sync = ["sync", "--server", &url];
+    assert_eq!(person.run(&sync).status, Some(0));
+    let twin = person.twin();
+    // The archive is lost on a stream that has everything: whoever makes it anew takes it,
+    assert_eq!(ask("DELETE", "KEYS_ARCHIVE"), 0);
+    for made in [true, false] {
+        let said = person.run(&sync);
+        assert_eq!(said.status, Some(0), "{said:?}");
+        assert_eq!(said.stdout.contains("created    KEYS_ARCHIVE"), made, "{said:?}");
+    }
+    // and others are told how.
+    let doctor = twin.run(&["doctor", "--server", &url]);
+    assert!(doctor.stdout.contains("this registry knows the one made"), "{doctor:?}");
+    let said = twin.run(&sync);
+    assert_eq!(said.status, Some(8), "{said:?}");
+    assert!(said.stderr.contains("sync --join"), "{said:?}");
+    assert_eq!(twin.run(&["sync", "--server", &url, "--join"]).status, Some(0));
+    assert_eq!(twin.run(&sync).status, Some(0));
+    // The stream is lost: another registry does not begin where only its archive is left.
+    assert_eq!(ask("DELETE", "KEYS_EVENTS"), 0);
+    let said = other.run(&sync);
+    assert_eq!(said.status, Some(5), "{said:?}");
+    assert!(said.stderr.contains("KEYS_ARCHIVE") && said.stderr.contains("nothing was made"), "{said:?}");
+    assert_eq!(ask("INFO", "KEYS_EVENTS"), 10059);
+    // Its own registry is not told that `sync` makes a new one.
+    let doctor = person.run(&["doctor", "--server", &url]);
+    assert!(doctor.stdout.contains("sync makes no other"), "{doctor:?}");
+}
+
+#[test]
 fn what_cannot_work_says_why_and_changes_nothing() {
     let person = offline();
     let old = Setup::plain(Version::TooOld).start();

@@ -2,15 +2,18 @@
 //! seeds; a key of its own.
 
 use cim_keys::nats::target::Target;
+use cim_keys::store::Store;
 use cim_keys_core::roles::PipelineRole;
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use cim_keys_tests::desk::{Desk, make_streams};
 use cim_keys_tests::ledger::connect_as;
 use cim_keys_tests::program::{Person, Said};
+use cim_keys_tests::proxy::Proxy;
 use cim_keys_tests::server::NatsServer;
 use cim_keys_tests::site::serve;
 use cim_keys_tests::wait;
 use cim_keys_tests::wire::Client;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -124,6 +127,45 @@ fn a_clone_reads_the_whole_history_and_signs_with_a_key_of_its_own() {
 }
 
 #[test]
+fn a_clone_that_was_ended_before_it_had_read_anything_is_repeated() {
+    let person = Person::new();
+    let (desk, server, last) = published(&person);
+    let operator = desk.registry().operator.to_string();
+    let proxy = Proxy::start(server.address());
+    let (slow, url) = (proxy.url(), server.url());
+    // Given one that is ended while it waits for its first messages,
+    let eaten = proxy.eat_answers(1, |subject| subject.contains(".GET.KEYS_"));
+    let child = person.start(&["clone", &slow, "--operator", &operator, "--creds", "host.creds"]);
+    eaten.wait(1);
+    child.signal(Signal::KILL);
+    child.end();
+    assert!(person.home().join(".local/share/cim-keys/registries/default/store.db").exists());
+    // when `sync` is tried, it says what to do;
+    let sync = ["sync", "--server", &url, "--creds", "host.creds"];
+    let refused = person.run(&sync);
+    assert_eq!(refused.status, Some(6), "{refused:?}");
+    assert!(refused.stderr.contains("cim-keys clone"), "{refused:?}");
+    // then it is repeated, whatever the first one was to be of.
+    let other = Desk::founded().registry();
+    for registry in [None, Some(other)] {
+        let clean = person.twin();
+        if let Some(registry) = registry {
+            let path = clean.home().join(".local/share/cim-keys/registries/default/store.db");
+            fs::remove_file(&path).unwrap();
+            for end in ["-wal", "-shm"] {
+                let _ = fs::remove_file(format!("{}{end}", path.display()));
+            }
+            assert!(Store::create(&path).unwrap().adopt(&registry).unwrap());
+        }
+        let clone = ["clone", &url, "--operator", &operator, "--creds", "host.creds", "--output", "json"];
+        let cloned = clean.run(&clone).json();
+        assert_eq!((&cloned["head"], &cloned["operator"]), (&last.into(), &operator.as_str().into()));
+        assert_eq!(clean.run(&sync).status, Some(0));
+        assert_eq!(clean.run(&clone).status, Some(5), "one that has read something is not begun anew");
+    }
+}
+
+#[test]
 fn a_clone_that_is_not_meant_leaves_nothing_behind() {
     let person = Person::new();
     let desk = Desk::founded();
@@ -145,6 +187,7 @@ fn a_clone_that_is_not_meant_leaves_nothing_behind() {
     let said = clone(&Desk::founded().registry().operator.to_string());
     assert_eq!(said.status, Some(5), "{said:?}");
     assert!(said.stderr.contains(&operator), "{said:?}");
+    assert!(said.stderr.contains("--operator") && !said.stderr.contains("--join"), "{said:?}");
     nothing("another registry");
     // No operator's key, and nobody to be asked.
     assert_eq!(clone(&desk.app().to_string()).status, Some(2));

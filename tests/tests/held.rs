@@ -171,6 +171,65 @@ fn creds_of_a_command_that_is_given_up_end_with_it() {
 }
 
 #[test]
+fn a_clone_gives_up_creds_once_the_founder_has_revoked_them() {
+    // Given a clone with an account key of its own,
+    let one = Person::new();
+    ok(one.run(&["init"]));
+    ok(one.run(&["account", "create", "APP"]));
+    let server = serve(&one);
+    let url = server.url();
+    ok(one.run(&["access", "renew", "--role", "host", "--server", &url, "--out", "host.creds"]));
+    let sync = ["sync", "--server", &url, "--creds", "host.creds", "--output", "json"];
+    ok(one.run(&sync));
+    let operator = one.run(&["list", "operators", "--output", "json"]).json();
+    let operator = operator["operators"][0]["public_key"].as_str().unwrap().to_owned();
+    let two = Person::new();
+    fs::copy(one.home().join("host.creds"), two.home().join("host.creds")).unwrap();
+    ok(two.run(&["clone", &url, "--operator", &operator, "--creds", "host.creds"]));
+    let own = two.run(&["key", "generate", "account", "--own", "--output", "json"]).json();
+    ok(one.run(&["key", "add", own["public_key"].as_str().unwrap(), "--owner", "APP", "--label", "two"]));
+    ok(one.run(&sync));
+    ok(two.run(&sync));
+    // and a user of it whose creds are out, and whose name somebody else was faster with:
+    let create = |person: &Person| {
+        let words =
+            ["user", "create", "alice", "--account", "APP", "--creds", "alice.creds", "--output", "json"];
+        person.run(&words).json()["user"]["public_key"].as_str().unwrap().to_owned()
+    };
+    let alice = create(&two);
+    create(&one);
+    ok(one.run(&sync));
+    ok(two.run(&sync));
+    let list = two.run(&["held", "list", "--output", "json"]).json();
+    let id = list["held"][0]["command_id"].as_str().unwrap().to_owned();
+    // when it is to be given up, the missing key is named, before and when it is done, with a way that leads on;
+    for words in [&["held", "drop", &id, "--dry-run"][..], &["held", "drop", &id]] {
+        let said = two.run(words);
+        assert_eq!(said.status, Some(6), "{said:?}");
+        assert!(said.stderr.contains("the seed of O"), "{said:?}");
+        assert!(said.stderr.contains(&format!("user revoke {alice} --account")), "{said:?}");
+        assert!(!said.stderr.contains("signing key of this host's own"), "{said:?}");
+    }
+    let shown = two.run(&["held", "show", &id, "--output", "json"]).json();
+    assert!(shown["drop_needs"].as_str().unwrap().starts_with('O'), "{shown}");
+    // then that way does: the founder revokes it,
+    ok(one.run(&["user", "create", "lost", "--account", "APP", "--key", &alice]));
+    ok(one.run(&["user", "revoke", &alice, "--account", "APP"]));
+    ok(one.run(&sync));
+    ok(two.run(&sync));
+    // and the clone voids its command with the key that it has.
+    let dropped = two.run(&["held", "drop", &id, "--output", "json"]).json();
+    assert_eq!(types(&dropped["voiding"]["events"]), ["keys.command.voided"], "{dropped}");
+    let synced = two.run(&sync).json();
+    assert_eq!(
+        (&synced["published"], &synced["held"], &synced["pending"]),
+        (&1.into(), &0.into(), &0.into())
+    );
+    let read = one.run(&sync).json();
+    assert_eq!((&read["admitted"], &read["anomalies"]), (&1.into(), &0.into()));
+}
+
+#[test]
 fn a_held_command_is_decided_anew_by_whoever_minted_it() {
     let one = Person::new();
     ok(one.run(&["init"]));

@@ -164,14 +164,18 @@ fn an_archive_of_an_older_stream_is_refused() {
         let link = link(&server).await;
         streams::ensure(&link, &wanted()).await.unwrap();
         client.request("$JS.API.STREAM.DELETE.KEYS_EVENTS", &[], b"").unwrap();
-        let start = Instant::now();
-        let error = loop {
-            match streams::ensure(&link, &wanted()).await.unwrap_err() {
-                // The server is not done yet with the folder of the deleted one.
-                StreamsError::Refused { code: 10049, .. } if start.elapsed() < wait::PATIENCE => {}
-                error => break error,
-            }
-        };
+        // Beside it no new stream is made,
+        let error = streams::ensure(&link, &wanted()).await.unwrap_err();
+        assert!(matches!(error, StreamsError::ArchiveAlone { .. }), "{error}");
+        assert_eq!(streams::info(&link, "KEYS_EVENTS").await.unwrap_err().code(), "stream-missing");
+        // and one that somebody made is not its stream.
+        let body = streams::to_json(&wanted().events, 1).to_string();
+        wait::until("the server is done with the folder of the deleted one", || {
+            let subject = "$JS.API.STREAM.CREATE.KEYS_EVENTS";
+            let answer = client.request(subject, &[], body.as_bytes()).unwrap().json();
+            answer["error"].is_null().then_some(())
+        });
+        let error = streams::ensure(&link, &wanted()).await.unwrap_err();
         assert!(matches!(error, StreamsError::ArchiveOfAnother { .. }), "{error}");
     });
 }

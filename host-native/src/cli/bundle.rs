@@ -14,7 +14,7 @@ use cim_keys_core::bundle::{self, Bundle, BundledCommand, Verified};
 use cim_keys_core::nkey::PublicKey;
 use clap::Subcommand;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// Bundles larger than this are taken for something else.
@@ -159,21 +159,26 @@ fn host_for(
     let path = globals.store_path()?;
     let vault = Vault::new(&globals.identity_path()?);
     let store = match Store::open(&path) {
-        Err(StoreError::Missing { .. }) if !bundle.bundle().founds() => {
+        Err(StoreError::Missing { .. } | StoreError::Empty { .. }) if !bundle.bundle().founds() => {
             return Err(KeyError::NotFounding { registry: bundle.bundle().registry.operator }.into());
         }
-        Err(StoreError::Missing { .. }) if dry_run => {
+        Err(StoreError::Missing { .. } | StoreError::Empty { .. }) if dry_run => {
             let scratch = Scratch::new()?;
             let store = Store::create(&scratch.store()).map_err(KeyError::from)?;
             return Ok((globals.host_over(store, vault)?, Some(scratch)));
         }
-        Err(StoreError::Missing { .. }) => Store::create(&path),
+        Err(StoreError::Missing { .. } | StoreError::Empty { .. }) => Store::create(&path),
         opened => opened,
     };
     Ok((globals.host_over(store.map_err(KeyError::from)?, vault)?, None))
 }
 
 fn export(args: &Export, globals: &Globals) -> Result<(), CliError> {
+    if args.out == Path::new("-") {
+        return Err(
+            CliError::usage("a bundle is written into a file: `-` is none").hint("name it: --out FILE")
+        );
+    }
     let host = globals.host()?;
     let bundle: Bundle = host.exported(args.held)?;
     let bytes = bundle::encode(&bundle).map_err(KeyError::from)?;

@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, block_on, interrupted, unnamed};
 use super::exit::{CliError, Exit};
-use super::exit_nats::{stuck, stuck_at_first};
+use super::exit_nats::stuck;
 use super::globals::Globals;
 use super::output::{Output, printable};
 use super::progress::Bar;
@@ -65,7 +65,7 @@ struct Cloned {
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     let path = globals.store_path()?;
-    if globals.store_if_any()?.is_some() {
+    if globals.store_if_any()?.is_some_and(|store| !is_bare(&store).unwrap_or(false)) {
         return Err(KeyError::Founded { path }.into());
     }
     let target = args.connection.at(args.url.as_ref()).unsuited(globals)?.ok_or_else(unnamed)?;
@@ -131,9 +131,17 @@ async fn clone(
     if let Some(seconds) = args.duplicate_window {
         wanted = wanted.duplicate_window(seconds.saturating_mul(1_000_000_000));
     }
-    let store = Store::create(path).map_err(KeyError::from)?;
+    let mut store = Store::create(path).map_err(KeyError::from)?;
     let _lock = Lock::take(path)?;
-    if !store.adopt(&registry).map_err(KeyError::from)? {
+    let mut adopted = store.adopt(&registry).map_err(KeyError::from)?;
+    if !adopted && is_bare(&store)? {
+        // One was ended before anything of the stream was kept, perhaps of another registry: it begins anew.
+        drop(store);
+        remove(path, &STORE);
+        store = Store::create(path).map_err(KeyError::from)?;
+        adopted = store.adopt(&registry).map_err(KeyError::from)?;
+    }
+    if !adopted {
         return Err(KeyError::Founded { path: path.to_owned() }.into());
     }
     let host = globals.host_over(store, Vault::new(&globals.identity_path()?))?;
@@ -159,7 +167,15 @@ async fn clone(
             forget(path);
             match read {
                 Err(error) => Err(error),
-                Ok((End::Blocked(reason) | End::Patience(reason), _)) => Err(stuck_at_first(&reason)),
+                Ok((End::Blocked(reason) | End::Patience(reason), _)) => {
+                    let mut error = stuck(&reason);
+                    if reason.code == "stream-foreign" {
+                        // It has no stream of its own yet that it could be joined to.
+                        error.hints =
+                            vec!["check the server's address, and the key given with --operator".to_owned()];
+                    }
+                    Err(error)
+                }
                 Ok((End::Stopped, _)) => {
                     Err(CliError::new(Exit::Interrupted, "interrupted", "interrupted: nothing was kept"))
                 }
@@ -198,7 +214,7 @@ fn known(host: &Host, operator: PublicKey) -> Result<Option<String>, CliError> {
 async fn confirmed(link: &Link, info: &StreamInfo) -> Result<PublicKey, CliError> {
     let unnamed = |what: &str| {
         CliError::usage(what)
-            .hint("give --operator O…, as `cim-keys list operator` shows it where the registry was founded")
+            .hint("give --operator O…, as `cim-keys list operators` shows it where the registry was founded")
     };
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(unnamed("whose registry is it?"));
@@ -224,9 +240,29 @@ async fn confirmed(link: &Link, info: &StreamInfo) -> Result<PublicKey, CliError
     }
 }
 
+/// Whether nothing stands in a store but whose registry it is to hold: a clone was ended before it had read anything.
+pub(super) fn is_bare(store: &Store) -> Result<bool, CliError> {
+    let look = || -> Result<bool, KeyError> {
+        let counts = store.counts()?;
+        Ok(store.progress()?.head == 0
+            && (counts.pending, counts.held, store.confirmed()?) == (0, 0, 0)
+            && store.operators()?.is_empty()
+            && store.kept_keys()?.is_empty())
+    };
+    Ok(look()?)
+}
+
+/// Ends of the names of a store's files.
+const STORE: [&str; 3] = ["", "-wal", "-shm"];
+
 /// Removes what a clone in vain has made.
 fn forget(path: &Path) {
-    for end in ["", "-wal", "-shm", ".sync.lock"] {
+    remove(path, &STORE);
+    remove(path, &[".sync.lock"]);
+}
+
+fn remove(path: &Path, ends: &[&str]) {
+    for end in ends {
         let mut name = path.as_os_str().to_owned();
         name.push(end);
         let _ = std::fs::remove_file(PathBuf::from(name));

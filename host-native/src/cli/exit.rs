@@ -9,6 +9,7 @@ use crate::store::StoreError;
 use crate::vault::VaultError;
 use cim_keys_core::bundle::BundleError;
 use cim_keys_core::command::Rejection;
+use cim_keys_core::nkey::Kind;
 use cim_keys_core::rules::Violation;
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -94,7 +95,7 @@ impl CliError {
     /// There is no home folder to derive a path from.
     #[must_use]
     pub fn no_home(flag: &str) -> Self {
-        Self::new(Exit::Usage, "no-home", "there is no home folder: HOME is not set")
+        Self::new(Exit::Usage, "no-home", "there is no home folder: HOME is not set, or is no absolute path")
             .hint(format!("give {flag}, or set HOME"))
     }
 }
@@ -299,7 +300,15 @@ fn store(error: &StoreError) -> (Exit, Option<&'static str>) {
             Exit::NotFound,
             Some("found one with `cim-keys init`, or name another: --registry NAME or --data DIR"),
         ),
-        StoreError::Foreign { .. } => (Exit::Conflict, Some("name another folder: --data DIR")),
+        StoreError::Empty { .. } => (
+            Exit::NotFound,
+            Some(
+                "where there was one, restore the data folder from a copy; where its making was ended, repeat that (`cim-keys init`)",
+            ),
+        ),
+        StoreError::NoFile { .. } | StoreError::Foreign { .. } => {
+            (Exit::Conflict, Some("name another folder: --data DIR"))
+        }
         StoreError::Older { .. } => (
             Exit::Conflict,
             Some(
@@ -332,6 +341,12 @@ fn vault(error: &VaultError) -> (Exit, Option<&'static str>) {
 
 fn keyring(error: &KeyringError) -> (Exit, Option<&'static str>) {
     match error {
+        KeyringError::Missing { key } if key.kind() == Kind::Operator => (
+            Exit::Permission,
+            Some(
+                "do it on the host that keeps the operator's keys, or bring its seed here (`cim-keys key import`): no key of an account does it",
+            ),
+        ),
         KeyringError::Missing { .. } => (
             Exit::Permission,
             Some(
@@ -355,7 +370,7 @@ fn entropy(error: &EntropyError) -> (Exit, Option<&'static str>) {
     }
 }
 
-fn file(error: &FileError) -> (Exit, Option<&'static str>) {
+pub(super) fn file(error: &FileError) -> (Exit, Option<&'static str>) {
     match error {
         FileError::Exists { .. } => {
             (Exit::Conflict, Some("nothing is overwritten: name another file, or move that one away"))
@@ -365,6 +380,7 @@ fn file(error: &FileError) -> (Exit, Option<&'static str>) {
         FileError::Open { .. } => (Exit::Permission, Some("close it to others: `chmod 600 FILE`")),
         FileError::Content { .. } => (Exit::Validation, None),
         FileError::Large { .. } => (Exit::Validation, Some("is it the right file?")),
+        FileError::Denied { .. } => (Exit::Permission, None),
         FileError::Io { .. } => (Exit::Unexpected, None),
     }
 }

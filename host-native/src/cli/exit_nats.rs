@@ -11,9 +11,11 @@ use crate::nats::target::TargetError;
 use crate::page::PageError;
 use crate::pump::PumpError;
 use crate::push::PushError;
+use cim_keys_core::roles;
 use cim_keys_core::rules::Reason;
 
 const CREDS: &str = "new creds: `cim-keys access renew --role host`; a changed account: `cim-keys push`";
+const ROLE: &str = "take creds of the role host: `cim-keys access renew --role host`";
 const REACH: &str = "is it running there? nothing is lost: what is not published stays pending";
 const UPGRADE: &str = "run nats-server 2.12.1 or newer";
 
@@ -29,9 +31,7 @@ fn told(exit: Exit, code: &str, message: String, hint: Option<&str>) -> CliError
 pub(super) fn stuck(reason: &Reason) -> CliError {
     let (exit, hint) = match reason.code.as_str() {
         "authorization" | "creds-expired" | "creds-not-yet-valid" => (Exit::Permission, Some(CREDS)),
-        "permission" => {
-            (Exit::Permission, Some("take creds of the role host: `cim-keys access renew --role host`"))
-        }
+        "permission" => (Exit::Permission, Some(ROLE)),
         "unreachable" | "no-answer" | "no-responders" | "resources" | "contended" | "api" => {
             (Exit::Network, Some(REACH))
         }
@@ -53,7 +53,20 @@ pub(super) fn stuck(reason: &Reason) -> CliError {
             Exit::Verification,
             Some("`cim-keys sync --recover` says what was lost, and publishes this host's part of it again"),
         ),
-        "history-missing" | "archive-foreign" => (Exit::Verification, None),
+        "read-behind" => (
+            Exit::Verification,
+            Some(
+                "try again; where it stays so the message was deleted (`cim-keys doctor` looks): bring the stream back from the server's backup",
+            ),
+        ),
+        "journal-damaged" | "fact-missing" => {
+            (Exit::Verification, Some("restore the data folder from a copy"))
+        }
+        "too-large" => (Exit::Validation, Some("raise the server's max_payload")),
+        "archive-foreign" => {
+            (Exit::Verification, Some("where it was made anew on purpose, `cim-keys sync --join` takes it"))
+        }
+        "history-missing" => (Exit::Verification, None),
         "archive-missing" | "archive-settings" => (Exit::Conflict, None),
         _ => (Exit::Unexpected, None),
     };
@@ -117,12 +130,27 @@ impl From<StreamsError> for CliError {
                 Some("it is never changed silently: set what differs, or let a new one be made"),
             ),
             StreamsError::ArchiveOfAnother { .. } => (Exit::Conflict, None),
+            StreamsError::ArchiveAlone { .. } => (
+                Exit::Conflict,
+                Some(
+                    "bring the stream back from the server's backup; where nobody needs what the archive has, keep it elsewhere and delete it",
+                ),
+            ),
             StreamsError::Refused { code: 10059, .. } => {
                 (Exit::NotFound, Some("on a host that keeps the steward's key, `cim-keys sync` makes it"))
             }
+            StreamsError::Refused { code: 10039, .. } => (
+                Exit::Conflict,
+                Some(
+                    "the account of these creds has no JetStream: take creds of the role host (`cim-keys access renew --role host`), or turn it on there",
+                ),
+            ),
             StreamsError::Refused { .. } => (Exit::Conflict, None),
             StreamsError::NoAnswer { trouble: Trouble::NoResponders, .. } => {
                 (Exit::Network, Some("JetStream is off on this server or for this account: nats-server -js"))
+            }
+            StreamsError::NoAnswer { trouble: found @ Trouble::Permission { .. }, .. } => {
+                (trouble(found), Some(ROLE))
             }
             StreamsError::NoAnswer { trouble: found, .. } => (trouble(found), None),
             StreamsError::Unreadable { .. } => (Exit::Verification, None),
@@ -136,18 +164,27 @@ impl From<TargetError> for CliError {
         let exit = match &error {
             TargetError::Server { .. }
             | TargetError::HalfCertificate
+            | TargetError::Plain { .. }
+            | TargetError::Inbox { .. }
             | TargetError::Prefix { .. }
             | TargetError::Timeout { .. } => Exit::Usage,
-            TargetError::File { .. } => Exit::NotFound,
-            TargetError::Creds { .. } => Exit::Validation,
-            TargetError::Context(ContextError::Unknown { .. } | ContextError::NoHome { .. }) => {
-                Exit::NotFound
+            TargetError::File(found) | TargetError::Context(ContextError::Unknown { error: found, .. }) => {
+                super::exit::file(found).0
             }
+            TargetError::Creds { .. } | TargetError::Pem { .. } => Exit::Validation,
+            TargetError::Context(ContextError::NoHome { .. }) => Exit::NotFound,
             TargetError::Context(ContextError::Json { .. } | ContextError::Reference { .. }) => {
                 Exit::Validation
             }
         };
-        told(exit, error.code(), error.to_string(), None)
+        let told = told(exit, error.code(), error.to_string(), None);
+        match error {
+            TargetError::Inbox { user, .. } => told.hint(format!(
+                "make both anew: `cim-keys access renew --role host`; or say --inbox-prefix {}",
+                roles::inbox(&user.to_string())
+            )),
+            _ => told,
+        }
     }
 }
 
@@ -223,5 +260,42 @@ impl From<UpError> for CliError {
                 told(Exit::Verification, error.code(), error.to_string(), None)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_machine_stops_at_is_never_unexpected() {
+        for code in [
+            "api",
+            "archive-foreign",
+            "archive-missing",
+            "archive-settings",
+            "authorization",
+            "contended",
+            "fact-missing",
+            "history-missing",
+            "journal-damaged",
+            "no-answer",
+            "no-responders",
+            "permission",
+            "read-behind",
+            "resources",
+            "server-too-old",
+            "stream-foreign",
+            "stream-missing",
+            "stream-regressed",
+            "stream-settings",
+            "too-large",
+            "unreachable",
+        ] {
+            let told = stuck(&Reason { code: code.into(), text: "because".into() });
+            assert_ne!(told.exit, Exit::Unexpected, "{code}");
+        }
+        let told = stuck(&Reason { code: "read-behind".into(), text: String::new() });
+        assert!(told.exit == Exit::Verification && told.hints[0].contains("doctor"), "{told:?}");
     }
 }

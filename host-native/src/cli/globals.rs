@@ -172,7 +172,7 @@ impl Globals {
         let Ok(path) = self.store_path() else { return Ok(None) };
         match Store::open(&path) {
             Ok(store) => Ok(store.is_founded().map_err(crate::error::KeyError::from)?.then_some(store)),
-            Err(StoreError::Missing { .. }) => Ok(None),
+            Err(StoreError::Missing { .. } | StoreError::Empty { .. }) => Ok(None),
             Err(error) => Err(crate::error::KeyError::from(error).into()),
         }
     }

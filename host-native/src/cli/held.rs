@@ -7,10 +7,12 @@ use super::output::{printable, table};
 use super::user;
 use crate::error::KeyError;
 use crate::host::{Host, Retried};
+use crate::keyring::KeyringError;
 use crate::store::Held;
+use cim_keys_core::command::Command;
 use cim_keys_core::context::Context;
 use cim_keys_core::envelope;
-use cim_keys_core::nkey::PublicKey;
+use cim_keys_core::nkey::{Kind, PublicKey};
 use clap::Subcommand;
 use serde::Serialize;
 use uuid::Uuid;
@@ -76,6 +78,9 @@ struct Shown {
     drop_publishes: Vec<EventLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_revokes: Option<Revoked>,
+    /// The key that must sign that, where it is not here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drop_needs: Option<PublicKey>,
 }
 
 #[derive(Serialize)]
@@ -144,17 +149,23 @@ fn show(args: &Show, globals: &Globals) -> Result<(), CliError> {
         let opened = envelope::decode(message.subject.as_str(), &message.headers, &message.payload);
         events.push(event_line(&opened.map_err(|error| CliError::unexpected(&error))?.event));
     }
-    let dropped = host.drop_held(args.command_id, false, true)?;
+    let (dropped, drop_needs) = match host.drop_held(args.command_id, false, true) {
+        Err(KeyError::Keyring(KeyringError::Missing { key })) => (None, Some(key)),
+        dropped => (Some(dropped?), None),
+    };
     let shown = Shown {
         held: HeldView::from(&held),
         context: held.context,
         events,
         drop_publishes: dropped
-            .voiding
             .iter()
+            .flat_map(|dropped| &dropped.voiding)
             .flat_map(|outcome| outcome.events.iter().map(event_line))
             .collect(),
-        drop_revokes: dropped.revoked.map(|out| Revoked { account: out.account, user: out.user }),
+        drop_revokes: dropped
+            .and_then(|dropped| dropped.revoked)
+            .map(|out| Revoked { account: out.account, user: out.user }),
+        drop_needs,
     };
     globals.output().data(&shown, |shown| text(shown, globals))
 }
@@ -182,10 +193,12 @@ fn text(shown: &Shown, globals: &Globals) -> String {
     }
     lines.push(("give up", format!("cim-keys{again} held drop {id}")));
     let publishes = match shown.drop_publishes.as_slice() {
+        [] if shown.drop_needs.is_some() => "what this host has no key for".to_owned(),
         [] => "nothing: it is given up here alone".to_owned(),
         more => events(more),
     };
     lines.push(("publishes", publishes));
+    lines.extend(shown.drop_needs.map(|key| ("needs", format!("the seed of {key}, which is not here"))));
     lines.extend(
         shown.drop_revokes.as_ref().map(|out| ("revokes", format!("{} of {}", out.user, out.account))),
     );
@@ -232,9 +245,34 @@ fn retry(args: &Retry, globals: &Globals) -> Result<(), CliError> {
     Ok(())
 }
 
+/// What no key of this host's own can sign: the way over the host that can.
+fn over_the_founder(host: &Host, command_id: Uuid, error: KeyError) -> CliError {
+    let needs_operator = matches!(
+        &error,
+        KeyError::Keyring(KeyringError::Missing { key }) if key.kind() == Kind::Operator
+    );
+    let told = CliError::from(error);
+    let promised = host.store().promised(command_id).ok().flatten().filter(|_| needs_operator);
+    let Some(promised) = promised else { return told };
+    let (account, user, create) = match &promised.command {
+        Command::CreateUser { account, .. } => match promised.context.keys.first() {
+            Some(user) => (account, user, format!("`user create NAME --account {account} --key {user}`, ")),
+            None => return told,
+        },
+        Command::GenerateCredentials { account, user, .. }
+        | Command::SetPermissions { account, user, .. } => (account, user, String::new()),
+        _ => return told,
+    };
+    told.hint(format!(
+        "or have it revoked there: {create}`user revoke {user} --account {account}`, `sync`; then `sync` and `held drop {command_id}` here"
+    ))
+}
+
 fn drop_held(args: &Drop, globals: &Globals) -> Result<(), CliError> {
     let host = globals.host()?;
-    let dropped = host.drop_held(args.command_id, args.void, args.dry_run)?;
+    let dropped = host
+        .drop_held(args.command_id, args.void, args.dry_run)
+        .map_err(|error| over_the_founder(&host, args.command_id, error))?;
     let told = Dropped {
         command_id: args.command_id,
         dry_run: args.dry_run,

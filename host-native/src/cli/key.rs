@@ -189,6 +189,12 @@ fn own(args: &Generate, globals: &Globals) -> Result<(), CliError> {
     let kind = args.kind.ok_or_else(|| {
         CliError::usage("which kind of key?").hint("account, for a signing key of an account; or operator")
     })?;
+    if !matches!(kind, Kind::Account | Kind::Operator) {
+        return Err(CliError::usage(format!(
+            "a key of kind {kind} cannot be added to an account or operator"
+        ))
+        .hint("--own makes signing keys: account, for one of an account; or operator"));
+    }
     let host = globals.host_over(globals.store()?, Vault::or_create(&globals.identity_path()?))?;
     if args.dry_run {
         globals.output().say(&format!("dry run: a key of kind {kind} would be made and kept"));

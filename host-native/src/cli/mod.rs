@@ -172,7 +172,13 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version are data and no error; everything else is wrong usage.
             let status = if error.use_stderr() { exit::Exit::Usage.into() } else { ExitCode::SUCCESS };
-            let _ = error.print();
+            // It repeats what was typed, also a seed in a wrong place.
+            let plain = error.render().to_string();
+            if output::redacted(&plain) == plain {
+                let _ = error.print();
+            } else {
+                output::Output::default().say(plain.trim_end());
+            }
             return status;
         }
     };

@@ -61,6 +61,10 @@ pub(super) struct Standing {
     #[cfg(feature = "nats")]
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<super::status_server::ServerStanding>,
+    /// Why a server that is named says nothing.
+    #[cfg(feature = "nats")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_error: Option<CliError>,
 }
 
 /// What whoever synchronised last left behind.
@@ -96,12 +100,24 @@ struct NotWritten {
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     let store = globals.store()?;
     let now = Ambient::system().now();
+    let told = |standing| globals.output().data(standing, |standing| text(standing, now, globals));
     #[cfg(feature = "nats")]
-    let standing =
-        Standing { server: super::status_server::look(&args.connection, globals)?, ..standing(&store, now)? };
+    {
+        let standing = standing(&store, now)?;
+        // What is known here is said in any case.
+        let (server, server_error) = match super::status_server::look(&args.connection, globals) {
+            Ok(server) => (server, None),
+            Err(error) => (None, Some(error)),
+        };
+        let standing = Standing { server, server_error, ..standing };
+        told(&standing)?;
+        standing.server_error.map_or(Ok(()), Err)
+    }
     #[cfg(not(feature = "nats"))]
-    let (Args {}, standing) = (args, standing(&store, now)?);
-    globals.output().data(&standing, |standing| text(standing, now, globals))
+    {
+        let Args {} = args;
+        told(&standing(&store, now)?)
+    }
 }
 
 /// What the store alone tells.
@@ -151,6 +167,8 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
             .collect(),
         #[cfg(feature = "nats")]
         server: None,
+        #[cfg(feature = "nats")]
+        server_error: None,
     })
 }
 

@@ -8,10 +8,11 @@ use super::output::printable;
 use super::progress::Bar;
 use super::recover;
 use crate::error::KeyError;
+use crate::files;
 use crate::host::Host;
 use crate::nats::link::{Link, LinkError};
 use crate::nats::role;
-use crate::nats::streams::{self, StreamsError, Wanted};
+use crate::nats::streams::{self, Ensured, StreamsError, Wanted};
 use crate::nats::target::Target;
 use crate::pump::{End, Lock, Pump, Summary};
 use crate::report::{Archive, Server};
@@ -20,6 +21,7 @@ use cim_keys_core::roles::{API_PREFIX, PipelineRole, SYSTEM_ACCOUNT};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use serde::Serialize;
+use std::path::Path;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -99,8 +101,18 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     if args.join {
         block_on(recover::join(&host, &target, globals))??;
     }
-    let (synced, end) =
-        block_on(once(&host, target, Duration::from_secs(args.timeout), args.duplicate_window, globals))??;
+    let synced =
+        block_on(once(&host, target, Duration::from_secs(args.timeout), args.duplicate_window, globals))?;
+    let (synced, end) = match synced {
+        // Its registry is not known yet, and so not which of its accounts the creds are of.
+        Err(error) if super::clone::is_bare(host.store())? => {
+            return Err(error.hint(format!(
+                "a clone was ended here before it had read anything: repeat it (`cim-keys{} clone`)",
+                globals.again()
+            )));
+        }
+        synced => synced?,
+    };
     for warning in &synced.warnings {
         globals.output().warn(warning);
     }
@@ -232,7 +244,7 @@ async fn connect<'a>(
     wanted.create = known.is_none();
     let now = || host.ambient().now();
     let link = Link::connect(&target, now().seconds()).await.map_err(|error| unconnected(error, &target))?;
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = target.file.as_deref().and_then(open_creds).into_iter().collect();
     let (created, archive) = if !role::is_ours(host, &target) && target.api_prefix == API_PREFIX {
         let ensured = streams::ensure(&link, &wanted).await.map_err(|error| lost(error, known.as_ref()))?;
         warnings.push(
@@ -240,6 +252,7 @@ async fn connect<'a>(
              (`cim-keys config server` makes one that has)"
                 .to_owned(),
         );
+        take_archive(host, &ensured)?;
         (ensured.created, streams::archive(&ensured.events, Ok(&ensured.archive), now()))
     } else {
         prepare(host, &link, &target, &wanted, globals).await?
@@ -250,6 +263,14 @@ async fn connect<'a>(
     let server = link.server(&target);
     let pump = Pump::new(host, target).expecting(wanted.events).over(link);
     Ok((Session { pump, server, created, warnings }, archive))
+}
+
+/// Creds that not only their owner may read are no secret any more.
+fn open_creds(file: &Path) -> Option<String> {
+    let mode = files::open_to_others(file)?;
+    let path = file.display();
+    file.is_file()
+        .then(|| format!("{path} is readable by others (mode {mode:o}): chmod 600 it, or renew the creds"))
 }
 
 /// In a registry's own accounts the streams are the steward's affair: made by a user of that role, in memory, where this
@@ -289,6 +310,7 @@ async fn prepare(
     }
     let link = Link::connect(&steward, now().seconds()).await?;
     let ensured = streams::ensure(&link, wanted).await?;
+    take_archive(host, &ensured)?;
     Ok((ensured.created, streams::archive(&ensured.events, Ok(&ensured.archive), now())))
 }
 
@@ -301,6 +323,17 @@ pub(super) fn unconnected(error: LinkError, target: &Target) -> CliError {
         }
         error => error.into(),
     }
+}
+
+/// The archive that was made just now is this stream's, from its first message on: nobody has to say so. Other hosts know
+/// the one that was there before, and are asked.
+fn take_archive(host: &Host, ensured: &Ensured) -> Result<(), CliError> {
+    let made = |name: &str| ensured.created.iter().any(|created| created == name);
+    if made(KEYS_ARCHIVE) && !made(KEYS_EVENTS) && ensured.events.first <= 1 {
+        let (events, archive) = (&ensured.events.identity, &ensured.archive.identity);
+        host.store().take_archive(events, archive).map_err(KeyError::from)?;
+    }
+    Ok(())
 }
 
 /// A stream that is missing although this registry was on one: it is not made anew.

@@ -306,11 +306,11 @@ pub(super) fn creds_path(
         Some(path) => path.to_owned(),
         None => {
             let folder =
-                globals.data_dir()?.join("creds").join(files::safe_name(&account.token.claims().name));
+                globals.data_dir()?.join("creds").join(files::own_name(&account.token.claims().name));
             if !dry_run {
                 files::make_folder(&folder).map_err(KeyError::from)?;
             }
-            folder.join(format!("{}.creds", files::safe_name(user)))
+            folder.join(format!("{}.creds", files::own_name(user)))
         }
     };
     if !dry_run || typed.is_some() {

@@ -1,9 +1,10 @@
 //! Held commands by a person's word: decided anew, or given up.
 
-use super::redecide::{in_force, used_up};
+use super::redecide::{in_force, refused_since, used_up};
 use super::run::{changed, internal};
 use super::{Host, Outcome, Request};
 use crate::error::KeyError;
+use crate::keyring::KeyringError;
 use crate::store::{Committed, Entry, Promised};
 use cim_keys_core::command::{self, Command, HandedOut, Rejection};
 use cim_keys_core::context::Context;
@@ -129,9 +130,12 @@ impl Host {
                 recorded.command_hash == promised.command.hash()
                     && recorded.authority == promised.context.authority
             });
-            let handed_out = if overtaken { None } else { self.handed_out(&promised)? };
+            let given = if overtaken { None } else { self.handed_out(&promised)? };
+            // Who is refused already needs no revocation, which the operator's key alone could vouch for.
+            let refused = given.as_ref().map(|given| self.is_refused(given)).transpose()?;
+            let handed_out = if refused == Some(true) { None } else { given };
             let out = void || promised.sent || promised.handed_out;
-            let event = if promised.imported { out } else { out || handed_out.is_some() };
+            let event = if promised.imported { out } else { out || given.is_some() };
             let request = self.voiding(&promised, handed_out, dry_run)?;
             let done = used_up(&known, command_id, promised.context.authority) && handed_out.is_none();
             if !event || done || self.is_in_force(&request)? {
@@ -155,6 +159,13 @@ impl Host {
         Err(KeyError::Contended { attempts: ATTEMPTS })
     }
 
+    /// Whether the account's token refuses the creds that were handed out.
+    fn is_refused(&self, given: &HandedOut) -> Result<bool, KeyError> {
+        let (facts, _) = self.store.facts(&[Lookup::Entity(EntityId::Account(given.account))], true)?;
+        let since = refused_since(&facts, given.account, given.user);
+        Ok(since.is_some_and(|at| at >= given.issued_at))
+    }
+
     /// Decides and writes the command that voids a held one. None where something was written meanwhile.
     fn void(&self, held: &Promised, request: &Request) -> Result<Option<Outcome>, KeyError> {
         let authority = self.authority(request)?;
@@ -164,6 +175,13 @@ impl Host {
         let (facts, revision) = self.facts_for(&request.command, &context)?;
         let draft = command::decide(&facts, &request.command, &context)?;
         if request.dry_run {
+            // Nothing is promised that fails for want of a key.
+            for signature in draft.requests() {
+                let key = signature.public_key;
+                if !self.store.is_kept(key)? {
+                    return Err(KeyringError::Missing { key }.into());
+                }
+            }
             return Ok(Some(outcome(&context, &draft, None)));
         }
         let mut outcome = outcome(&context, &draft, Some(State::Pending));

@@ -107,7 +107,7 @@ pub(super) fn used_up(facts: &Facts, command_id: Uuid, authority: PublicKey) -> 
 }
 
 /// Since when the account's token says that a user is refused: also one whom the registry never knew.
-fn refused_since(facts: &Facts, account: PublicKey, user: PublicKey) -> Option<i64> {
+pub(super) fn refused_since(facts: &Facts, account: PublicKey, user: PublicKey) -> Option<i64> {
     let entity = facts.entity(EntityId::Account(account)).ok().flatten()?;
     let body = entity.token()?.claims().body.as_account()?;
     body.revocations.get(&user.to_string()).copied()

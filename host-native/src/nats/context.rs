@@ -1,9 +1,10 @@
 //! natscli contexts: read where a person keeps them, written beside each creds file.
 
+use crate::files::{self, FileError};
 use cim_keys_core::secret::SecretText;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize as _;
 
 /// What was typed, or what the environment or a context says: one layer of a target.
 #[derive(Default)]
@@ -109,18 +110,16 @@ pub fn read(name: &str, config: Option<&Path>) -> Result<Layer, ContextError> {
         let config = config.ok_or_else(|| ContextError::NoHome { name: name.to_owned() })?;
         config.join("nats").join("context").join(format!("{name}.json"))
     };
-    let text = std::fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| ContextError::Unknown {
-        name: name.to_owned(),
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })?;
+    let text =
+        files::read_text(&path).map_err(|error| ContextError::Unknown { name: name.to_owned(), error })?;
+    let text = text.expose();
     let shown = || path.display().to_string();
     let not_json = || ContextError::Json { path: shown() };
     // A list of values would be taken for the members in their order.
     if !text.trim_start().starts_with('{') {
         return Err(not_json());
     }
-    let file: File = serde_json::from_str(&text).map_err(|_| not_json())?;
+    let file: File = serde_json::from_str(text).map_err(|_| not_json())?;
     file.layer(shown)
 }
 
@@ -129,8 +128,8 @@ pub fn read(name: &str, config: Option<&Path>) -> Result<Layer, ContextError> {
 /// # Errors
 /// See [`ContextError`].
 pub fn read_selected(config: &Path) -> Result<Option<Layer>, ContextError> {
-    let Ok(name) = std::fs::read_to_string(config.join("nats").join("context.txt")) else { return Ok(None) };
-    match name.trim() {
+    let Ok(name) = files::read_text(&config.join("nats").join("context.txt")) else { return Ok(None) };
+    match name.expose().trim() {
         "" => Ok(None),
         name => read(name, Some(config)).map(Some),
     }
@@ -192,15 +191,13 @@ fn home(text: &str) -> PathBuf {
 /// Why a context cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContextError {
-    /// No such file.
-    #[error("context {name:?} cannot be read ({path}: {reason}); `nats context ls` lists them")]
+    /// Its file cannot be read.
+    #[error("context {name:?} cannot be used: {error}; `nats context ls` lists them")]
     Unknown {
         /// Its name.
         name: String,
-        /// Where it would be.
-        path: String,
         /// Why not.
-        reason: String,
+        error: FileError,
     },
     /// Without a home folder a name says nothing.
     #[error("context {name:?}: there is no home folder to look in; name the context's file")]

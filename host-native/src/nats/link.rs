@@ -460,6 +460,9 @@ fn options(target: &Target, tell: watch::Sender<Seen>, once: Arc<AtomicBool>) ->
     if let Some(prefix) = &target.inbox_prefix {
         options = options.custom_inbox_prefix(prefix.clone());
     }
+    if target.needs_tls() {
+        options = options.require_tls(true);
+    }
     if let Some(ca) = &target.ca {
         options = options.add_root_certificates(ca.clone());
     }
@@ -550,7 +553,10 @@ fn refused(error: &async_nats::ConnectError, target: &Target) -> LinkError {
             LinkError::Refused { reason: text }
         }
         _ if is_authorization(&text) => LinkError::Refused { reason: text },
-        _ => LinkError::Unreachable { reason: format!("{} ({text})", target.shown()) },
+        _ => {
+            let tls = if target.needs_tls() { "; TLS is asked for: does the server speak it?" } else { "" };
+            LinkError::Unreachable { reason: format!("{} ({text}{tls})", target.shown()) }
+        }
     }
 }
 

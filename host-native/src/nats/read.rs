@@ -138,7 +138,8 @@ impl From<StreamsError> for Failure {
             StreamsError::Unreadable { .. }
             | StreamsError::ServerTooOld { .. }
             | StreamsError::Differs { .. }
-            | StreamsError::ArchiveOfAnother { .. } => Self::Unreachable,
+            | StreamsError::ArchiveOfAnother { .. }
+            | StreamsError::ArchiveAlone { .. } => Self::Unreachable,
         }
     }
 }

@@ -71,6 +71,9 @@ pub async fn ensure(link: &Link, wanted: &Wanted) -> Result<Ensured, StreamsErro
         return Err(StreamsError::ServerTooOld { found: link.server_version() });
     }
     let mut created = Vec::new();
+    if wanted.create {
+        alone(link).await?;
+    }
     let events = one(link, &wanted.events, wanted, wanted.create, &mut created).await?;
     // A mirror can begin as long as nothing is forgotten.
     let archive =
@@ -82,6 +85,20 @@ pub async fn ensure(link: &Link, wanted: &Wanted) -> Result<Ensured, StreamsErro
         });
     }
     Ok(Ensured { events, archive, created })
+}
+
+/// An archive without its stream is what is left of another history: beside it no new stream is made.
+async fn alone(link: &Link) -> Result<(), StreamsError> {
+    let missing = |error: &StreamsError| error.code() == "stream-missing";
+    if !info(link, KEYS_EVENTS).await.is_err_and(|error| missing(&error)) {
+        return Ok(());
+    }
+    let Ok(archive) = info(link, KEYS_ARCHIVE).await else { return Ok(()) };
+    // Another process may have made both meanwhile.
+    if info(link, KEYS_EVENTS).await.is_err_and(|error| missing(&error)) {
+        return Err(StreamsError::ArchiveAlone { archive: archive.identity.created });
+    }
+    Ok(())
 }
 
 async fn one(
@@ -279,6 +296,14 @@ pub enum StreamsError {
         /// Creation time of the stream.
         events: String,
     },
+    /// There is an archive, and no stream that it could mirror.
+    #[error(
+        "there is no {KEYS_EVENTS}, but a {KEYS_ARCHIVE} made {archive}: the stream that it mirrored is lost, and nothing was made"
+    )]
+    ArchiveAlone {
+        /// Creation time of the archive.
+        archive: String,
+    },
     /// The JetStream API refuses.
     #[error("stream {stream}: {description} ({code})")]
     Refused {
@@ -313,6 +338,7 @@ impl StreamsError {
             Self::ServerTooOld { .. } => "server-too-old",
             Self::Differs { .. } => "stream-settings",
             Self::ArchiveOfAnother { .. } => "stream-archive",
+            Self::ArchiveAlone { .. } => "archive-alone",
             Self::Refused { code: 10059, .. } => "stream-missing",
             Self::Refused { .. } => "stream-refused",
             Self::NoAnswer { trouble: Trouble::Permission { .. }, .. } => "permission",

@@ -3,15 +3,15 @@
 pub use super::context::Layer;
 use super::context::{self, ContextError};
 use super::link::ANSWER;
+use crate::files::{self, FileError};
 use cim_keys_core::creds;
 use cim_keys_core::jwt::Token;
-use cim_keys_core::nkey::KeyPair;
+use cim_keys_core::nkey::{KeyPair, Kind, PublicKey};
 use cim_keys_core::roles::{self, PipelineRole};
 use cim_keys_core::secret::SecretText;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 /// Where a server is and how to get in.
 #[derive(Clone)]
@@ -135,6 +135,7 @@ impl Target {
             _ => return Err(TargetError::HalfCertificate),
         };
         target.tls_first = layers.iter().any(|layer| layer.tls_first);
+        target.check_tls()?;
         target.timeout = match layers.iter().find_map(|layer| layer.timeout.as_deref()) {
             Some(text) => duration(text).ok_or_else(|| TargetError::Timeout { found: text.to_owned() })?,
             None => ANSWER,
@@ -157,6 +158,7 @@ impl Target {
         }
         if let Some(prefix) = &target.inbox_prefix {
             subject_prefix(prefix.clone())?;
+            target.check_inbox(prefix)?;
         }
         Ok(Some(target))
     }
@@ -188,6 +190,45 @@ impl Target {
         }
     }
 
+    /// Whether TLS is a must: whoever names a certificate means it.
+    #[must_use]
+    pub fn needs_tls(&self) -> bool {
+        self.tls_first || self.ca.is_some() || self.certificate.is_some()
+    }
+
+    /// Whether an inbox that is named after a user is named after the one whose creds these are: no other hears there.
+    fn check_inbox(&self, prefix: &str) -> Result<(), TargetError> {
+        let named: Option<PublicKey> = prefix.strip_prefix("_INBOX_").and_then(|key| key.parse().ok());
+        let named = named.filter(|key| key.kind() == Kind::User);
+        match (named, self.user()) {
+            (Some(named), Some(user)) if named != user => Err(TargetError::Inbox { named, user }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the files for TLS are there, are what they should be, and are of use for these addresses.
+    fn check_tls(&self) -> Result<(), TargetError> {
+        let pem = |path: &Path, end: &str, what: &'static str| -> Result<(), TargetError> {
+            let text = files::read_text(path)?;
+            let begins = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(end);
+            let path = path.display().to_string();
+            if text.expose().lines().any(begins) { Ok(()) } else { Err(TargetError::Pem { path, what }) }
+        };
+        const CERTIFICATE: &str = "CERTIFICATE-----";
+        if let Some(ca) = &self.ca {
+            pem(ca, CERTIFICATE, "certificate")?;
+        }
+        if let Some((certificate, key)) = &self.certificate {
+            pem(certificate, CERTIFICATE, "certificate")?;
+            pem(key, "PRIVATE KEY-----", "private key")?;
+        }
+        // Such an address says that there is no TLS, and the client goes by it.
+        match self.urls.iter().find(|url| url.starts_with("ws://")) {
+            Some(url) if self.needs_tls() => Err(TargetError::Plain { url: url.clone() }),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether whoever reaches the server gets in.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -196,7 +237,7 @@ impl Target {
 
     /// The user's public key, where the creds have one.
     #[must_use]
-    pub fn user(&self) -> Option<cim_keys_core::nkey::PublicKey> {
+    pub fn user(&self) -> Option<PublicKey> {
         match &*self.access {
             Access::Creds { key, .. } | Access::Nkey(key) => Some(key.public_key()),
             Access::Open | Access::User { .. } | Access::Token(_) => None,
@@ -249,8 +290,8 @@ impl std::fmt::Debug for Access {
 impl Layer {
     fn access(self) -> Result<Option<Access>, TargetError> {
         if let Some(path) = self.creds {
-            let text = read(&path)?;
-            let creds = creds::parse(&text).map_err(|error| TargetError::Creds {
+            let text = files::read_text(&path)?;
+            let creds = creds::parse(text.expose()).map_err(|error| TargetError::Creds {
                 path: path.display().to_string(),
                 reason: error.to_string(),
             })?;
@@ -266,8 +307,8 @@ impl Layer {
             return Ok(Some(Access::Creds { token, key }));
         }
         if let Some(path) = self.nkey {
-            let text = read(&path)?;
-            let key = KeyPair::from_seed(&text).map_err(|error| TargetError::Creds {
+            let text = files::read_text(&path)?;
+            let key = KeyPair::from_seed(text.expose()).map_err(|error| TargetError::Creds {
                 path: path.display().to_string(),
                 reason: error.to_string(),
             })?;
@@ -297,12 +338,6 @@ fn from_environment(look: &dyn Fn(&str) -> Option<String>) -> Layer {
         timeout: value("NATS_TIMEOUT"),
         ..Layer::default()
     }
-}
-
-fn read(path: &Path) -> Result<Zeroizing<String>, TargetError> {
-    std::fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| TargetError::File { path: path.display().to_string(), reason: error.to_string() })
 }
 
 /// A time of 1 ms to 10 min as natscli writes it: a whole number and `ms`, `s` or `m`.
@@ -336,13 +371,8 @@ pub enum TargetError {
         found: String,
     },
     /// A file cannot be read.
-    #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: String,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file is no creds or no seed.
     #[error("{path}: {reason}")]
     Creds {
@@ -352,13 +382,37 @@ pub enum TargetError {
         reason: String,
     },
     /// A certificate without its key, or a key without its certificate.
-    #[error("a client certificate needs both --cert and --key")]
+    #[error("a client certificate needs both --tlscert and --tlskey")]
     HalfCertificate,
+    /// A file has not what TLS needs.
+    #[error("{path} has no {what} in PEM")]
+    Pem {
+        /// The file.
+        path: String,
+        /// What it should have.
+        what: &'static str,
+    },
+    /// An address without TLS, where TLS is a must.
+    #[error("{url} is an address without TLS, and TLS is asked for: take wss://")]
+    Plain {
+        /// The address.
+        url: String,
+    },
     /// No subject prefix.
     #[error("{found:?} is no subject prefix: tokens separated by dots, without wildcards")]
     Prefix {
         /// What was given.
         found: String,
+    },
+    /// The inbox is another user's.
+    #[error(
+        "the inbox prefix is that of the user {named}, and the creds are of the user {user}: context and creds do not belong together"
+    )]
+    Inbox {
+        /// Whose inbox it is.
+        named: PublicKey,
+        /// Whose creds they are.
+        user: PublicKey,
     },
     /// No time.
     #[error("{found:?} is no time-out: write 500ms, 5s or 1m, at most 10m")]
@@ -377,10 +431,13 @@ impl TargetError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Server { .. } => "server-address",
-            Self::File { .. } => "file",
+            Self::File(error) => error.code(),
             Self::Creds { .. } => "creds",
             Self::HalfCertificate => "half-certificate",
+            Self::Pem { .. } => "pem",
+            Self::Plain { .. } => "no-tls",
             Self::Prefix { .. } => "prefix",
+            Self::Inbox { .. } => "inbox",
             Self::Timeout { .. } => "timeout",
             Self::Context(error) => error.code(),
         }
@@ -445,7 +502,7 @@ mod tests {
         assert_eq!(with(|l| l.cert = Some("x".into())), "half-certificate");
         assert_eq!(with(|l| l.api_prefix = Some("A..B".into())), "prefix");
         assert_eq!(with(|l| l.inbox_prefix = Some("_IN.>".into())), "prefix");
-        assert_eq!(with(|l| l.creds = Some("/nowhere/x.creds".into())), "file");
+        assert_eq!(with(|l| l.creds = Some("/nowhere/x.creds".into())), "file-missing");
         for wrong in ["5", "s", "0s", "-1s", "1.5s", "11m", "5 s"] {
             let layer =
                 Layer { server: Some("nats://a:1".into()), timeout: Some(wrong.into()), ..Layer::default() };

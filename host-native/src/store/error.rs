@@ -41,6 +41,18 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The file is there and has nothing in it: one whose making has only begun, or what is left of one.
+    #[error("there is no registry: {} has nothing in it", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder, or something else that is no file.
+    #[error("{} is no file", path.display())]
+    NoFile {
+        /// What is in its place.
+        path: PathBuf,
+    },
     /// The file has no registry yet.
     #[error("no registry was founded in {}", path.display())]
     NotFounded {
@@ -108,9 +120,25 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn sqlite(path: &Path, error: &rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode;
+        use rusqlite::{Error, ErrorCode};
         let path = path.to_owned();
+        let what = match error {
+            // Tables that are not as they were made.
+            Error::SqliteFailure(_, Some(text)) | Error::SqlInputError { msg: text, .. }
+                if text.starts_with("no such table") || text.starts_with("no such column") =>
+            {
+                "a table"
+            }
+            Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::Utf8Error(..)
+            | Error::InvalidColumnType(..) => "a column",
+            Error::QueryReturnedNoRows => "a row",
+            _ if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => "its file",
+            _ => "",
+        };
         match error.sqlite_error_code() {
+            _ if !what.is_empty() => Self::Damaged { path, what },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
             Some(ErrorCode::DiskFull) => Self::Full { path },
             Some(ErrorCode::NotADatabase) => Self::Foreign { path },
@@ -123,6 +151,8 @@ impl StoreError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing { .. } => "store-missing",
+            Self::Empty { .. } => "store-empty",
+            Self::NoFile { .. } => "store-no-file",
             Self::NotFounded { .. } => "store-not-founded",
             Self::Foreign { .. } => "store-foreign",
             Self::Older { .. } => "store-older",

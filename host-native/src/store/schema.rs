@@ -121,7 +121,11 @@ pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
     // First as an empty private file: SQLite gives its companions the same mode.
     match files::private().create_new(true).open(path) {
         Ok(file) => file.sync_all().map_err(|error| FileError::io("write", path, &error))?,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            if path.exists() && !path.is_file() {
+                return Err(StoreError::NoFile { path: path.to_owned() });
+            }
+        }
         Err(error) => return Err(FileError::io("write", path, &error).into()),
     }
     let connection = connect(path)?;
@@ -133,7 +137,8 @@ pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
 /// Opens a file that has the tables. One whose making has only begun, here or in a process that was ended, is none yet.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if !path.is_file() {
-        return Err(StoreError::Missing { path: path.to_owned() });
+        let path = path.to_owned();
+        return Err(if path.exists() { StoreError::NoFile { path } } else { StoreError::Missing { path } });
     }
     let connection = connect(path)?;
     check(&connection, path)?;
@@ -209,7 +214,7 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let Marks { application, version: found, tables } =
         marks(connection).map_err(|error| StoreError::sqlite(path, &error))?;
     if (application, found, tables) == (0, 0, 0) {
-        return Err(StoreError::Missing { path: path.to_owned() });
+        return Err(StoreError::Empty { path: path.to_owned() });
     }
     if application != APPLICATION {
         return Err(StoreError::Foreign { path: path.to_owned() });

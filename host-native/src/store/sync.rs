@@ -5,7 +5,7 @@ use super::{Store, StoreError, commit, facts, rows};
 use crate::crash::{self, Step};
 use cim_keys_core::digest::Digest;
 use cim_keys_core::envelope::Envelope;
-use cim_keys_core::journal::{Pending, Ready};
+use cim_keys_core::journal::{Pending, Progress, Ready, StreamIdentity};
 use cim_keys_core::nkey::PublicKey;
 use cim_keys_core::sync::{BATCH_BYTES, Landed, Overlay, Persist, Persisted};
 use rusqlite::{Row, Transaction};
@@ -126,6 +126,29 @@ impl Store {
     pub fn held_revocations(&self) -> Result<Vec<Uuid>, StoreError> {
         let held = self.held()?.into_iter().filter(|held| held.command.is_revocation());
         Ok(held.map(|held| held.command_id).collect())
+    }
+
+    /// Takes an archive for that of this journal's stream, instead of one that it has met before. False where its stream is
+    /// another one.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn take_archive(
+        &self,
+        stream: &StreamIdentity,
+        archive: &StreamIdentity,
+    ) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            let text = transaction.query_row("SELECT progress FROM state", [], |row| rows::text(row, 0))?;
+            let progress: Progress = rows::json(&text)?;
+            if progress.stream.as_ref() != Some(stream) {
+                return Ok(false);
+            }
+            let progress = Progress { archive: Some(archive.clone()), archive_missing: false, ..progress };
+            transaction.execute("UPDATE state SET progress = ?1", [rows::to_json(&progress)?])?;
+            commit::moved(transaction)?;
+            Ok(true)
+        })
     }
 
     /// Writes what the machine says in one transaction. It decides; nothing is ticked off here by itself. What the stream

@@ -472,7 +472,7 @@ fn a_file_whose_making_was_ended_is_no_store_yet() {
         }
         // when it is opened, then there is none yet; and it can be made.
         for _ in 0..2 {
-            assert_eq!(Store::open(&path).unwrap_err(), StoreError::Missing { path: path.clone() });
+            assert_eq!(Store::open(&path).unwrap_err(), StoreError::Empty { path: path.clone() });
         }
         assert!(!Store::create(&path).unwrap().is_founded().unwrap());
         assert!(!Store::open(&path).unwrap().is_founded().unwrap());
@@ -495,7 +495,7 @@ fn whoever_opens_while_another_makes_it_sees_a_store_or_none() {
             for _ in 0..1_000_000 {
                 match Store::open(&path) {
                     Ok(_) => return,
-                    Err(StoreError::Missing { .. }) => std::thread::yield_now(),
+                    Err(StoreError::Missing { .. } | StoreError::Empty { .. }) => std::thread::yield_now(),
                     Err(error) => panic!("{error}"),
                 }
             }
@@ -512,6 +512,8 @@ fn whoever_opens_while_another_makes_it_sees_a_store_or_none() {
 #[test]
 fn other_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().to_owned();
+    assert_eq!(Store::open(&inside).unwrap_err(), StoreError::NoFile { path: inside });
     let path = folder.path().join("store.db");
     assert_eq!(Store::open(&path).unwrap_err(), StoreError::Missing { path: path.clone() });
     std::fs::write(&path, "something else, long enough to be looked at as a database header of a hundred bytes or more, is it not? yes it is").unwrap();

@@ -131,6 +131,91 @@ fn a_store_of_a_newer_version_or_another_program_is_refused() {
 }
 
 #[test]
+fn a_damaged_store_is_no_matter_of_permissions() {
+    let table = "ALTER TABLE journal RENAME COLUMN context TO other";
+    let text = "UPDATE entities SET body = CAST(x'fffe' AS TEXT)";
+    let bytes = "";
+    for (damage, words) in [
+        ("DROP TABLE entities", &["list"][..]),
+        (table, &["status"]),
+        (text, &["list", "accounts"]),
+        (bytes, &["list", "accounts"]),
+        (bytes, &["account", "create", "B"]),
+    ] {
+        let tool = Tool::founded();
+        let path = tool.data().join("store.db");
+        let store = rusqlite::Connection::open(&path).unwrap();
+        if damage.is_empty() {
+            // Every page but the first one, which says what the file is.
+            store.pragma_update(None, "journal_mode", "DELETE").unwrap();
+            drop(store);
+            let mut file = fs::read(&path).unwrap();
+            file[4096..].fill(0xee);
+            fs::write(&path, file).unwrap();
+        } else {
+            store.execute_batch(damage).unwrap();
+            drop(store);
+        }
+        let ran = tool.run(words);
+        assert_eq!(ran.status, 8, "{damage} {words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("restore the data folder from a copy"), "{damage}: {}", ran.stderr);
+        assert!(ran.stderr.contains("is damaged"), "{damage}: {}", ran.stderr);
+        let doctor = tool.run(&["doctor"]);
+        assert!(doctor.status != 0, "{damage}");
+        let said = doctor.stdout + &doctor.stderr;
+        assert!(
+            said.contains("restore the data folder") && !said.contains("permissions of"),
+            "{damage}: {said}"
+        );
+    }
+}
+
+#[test]
+fn what_would_be_of_no_use_is_not_made() {
+    let tool = Tool::founded();
+    for (words, says) in [
+        (&["key", "generate", "user", "--own"][..], "signing keys"),
+        (&["key", "generate", "curve", "--own"], "signing keys"),
+        (&["bundle", "export", "--out", "-"], "--out FILE"),
+    ] {
+        let ran = tool.run(words);
+        assert_eq!(ran.status, 2, "{words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{words:?}: {}", ran.stderr);
+    }
+    assert!(!tool.path("-").exists());
+    // Names that differ only in what a path cannot have get files of their own.
+    for name in ["日本", "中国"] {
+        tool.ok(&["user", "create", name, "-a", "APP"]);
+    }
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = tool.command(&["status"]).stdout(full).output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("stdout cannot be written"));
+    let output = tool.command(&["init"]).env("HOME", "relative").output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("absolute path"));
+}
+
+#[test]
+fn what_is_in_a_stores_place_is_said() {
+    let tool = Tool::new();
+    fs::create_dir_all(tool.data()).unwrap();
+    let path = tool.data().join("store.db");
+    fs::write(&path, "").unwrap();
+    let ran = tool.run(&["list"]);
+    assert!(ran.status == 4 && ran.stderr.contains("has nothing in it"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("from a copy") && !ran.stderr.contains("not exist"), "{}", ran.stderr);
+    // The making of one was ended there: it is made.
+    assert_eq!(tool.run(&["init"]).status, 0);
+    let tool = Tool::new();
+    fs::create_dir_all(tool.data().join("store.db")).unwrap();
+    for words in [&["list"][..], &["init"], &["status"]] {
+        let ran = tool.run(words);
+        assert!(ran.status != 0 && !ran.stderr.contains("does not exist"), "{words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("no file"), "{words:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn no_words_show_help_and_a_wrong_word_is_named() {
     let tool = Tool::new();
     assert_eq!(tool.run(&[]).status, 2);
@@ -139,6 +224,81 @@ fn no_words_show_help_and_a_wrong_word_is_named() {
     assert!(tool.run(&["--version"]).stdout.starts_with("cim-keys "));
     let wrong = tool.run(&["acount"]);
     assert!(wrong.status == 2 && wrong.stderr.contains("account"), "{}", wrong.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_without_an_end_is_read_no_further_than_others() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let tool = Tool::founded();
+    // Whoever reads on anyway gets no memory for it.
+    let bounded = |words: &str| {
+        let script = format!("ulimit -v 4000000 && exec {} {words}", env!("CARGO_BIN_EXE_cim-keys"));
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).env_clear().env("HOME", tool.home()).env("PATH", "/usr/bin:/bin");
+        let output = shell.current_dir(tool.home()).stdin(std::process::Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for flag in ["--creds", "--nkey", "--context"] {
+        let server = if flag == "--context" { "" } else { "--server nats://127.0.0.1:1" };
+        for (file, status) in [("/dev/zero", 3), (".", 3), ("none/where.json", 4)] {
+            let file = if file == "." { "./" } else { file };
+            let (ended, stderr) = bounded(&format!("sync {server} {flag} {file}"));
+            assert_eq!(ended, Some(status), "{flag} {file}: {stderr}");
+            assert!(stderr.contains(file), "{flag} {file}: {stderr}");
+        }
+    }
+    // A selected context is read no further either; it is as if there were none.
+    let folder = tool.path(".config/nats");
+    fs::create_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.join("context.txt")).unwrap();
+    let (ended, stderr) = bounded("sync");
+    assert_eq!(ended, Some(2), "{stderr}");
+    // What may not be read is no missing file; who may read everything does not see the difference.
+    fs::write(tool.path("closed.creds"), "").unwrap();
+    fs::set_permissions(tool.path("closed.creds"), fs::Permissions::from_mode(0o0)).unwrap();
+    if fs::read(tool.path("closed.creds")).is_err() {
+        assert_eq!(bounded("sync --server nats://127.0.0.1:1 --creds closed.creds").0, Some(6));
+    }
+}
+
+#[test]
+fn a_seed_where_another_word_belongs_is_never_repeated() {
+    let tool = Tool::founded();
+    for kind in [Kind::User, Kind::Account, Kind::Operator, Kind::Curve] {
+        let seed = KeyPair::from_entropy(kind, [9; 32]).seed();
+        let seed = seed.expose();
+        let inline = format!("--operator={seed}");
+        let flag = format!("--{seed}");
+        for words in [
+            &["key", "add", seed, "--owner", "APP"][..],
+            &["clone", "nats://127.0.0.1:1", "--operator", seed],
+            &["clone", "nats://127.0.0.1:1", &inline],
+            &["held", "show", seed],
+            &["log", "--after", seed],
+            &["key", "import", seed],
+            &["bundle", "import", seed],
+            &["sync", "--server", "nats://127.0.0.1:1", "--creds", seed],
+            &["sync", "--server", seed],
+            &["sync", "--context", seed],
+            &["show", seed],
+            &["user", "revoke", seed, "-a", "APP"],
+            &["list", seed],
+            &[seed],
+            &["list", &flag],
+            &["--registry", seed, "list"],
+            &["--data", seed, "list"],
+            &["--identity", seed, "account", "create", "B"],
+            &["--output", "json", "show", seed],
+            &["--output", "json", "key", "import", seed],
+        ] {
+            let ran = tool.run(words);
+            let shown = |text: &str| text.replace(seed, "SEED");
+            assert!(ran.status != 0, "{}", shown(&format!("{words:?}")));
+            assert!(!ran.stderr.contains(&seed[..20]), "{}", shown(&format!("{words:?}: {}", ran.stderr)));
+            assert!(!ran.stdout.contains(&seed[..20]), "{}", shown(&format!("{words:?}: {}", ran.stdout)));
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::super::schema::Level;
 use super::super::status::span;
 use super::Findings;
 use crate::error::KeyError;
+use crate::files::open_to_others;
 use crate::host::Host;
 use crate::report::{self, State};
 use crate::store::Store;
@@ -83,21 +84,6 @@ fn private(findings: &mut Findings, check: &str, paths: &[PathBuf], folder: &Pat
     }
 }
 
-/// The mode of a file or folder that not only its owner may use; none on systems without modes.
-pub(super) fn open_to_others(path: &Path) -> Option<u32> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = path.metadata().ok()?.permissions().mode() & 0o777;
-        (mode & 0o077 != 0).then_some(mode)
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = path;
-        None
-    }
-}
-
 fn integrity(findings: &mut Findings, store: &Store) {
     const RESTORE: &str = "restore the data folder from a copy, or begin again from the stream";
     let found = match store.integrity() {
@@ -108,6 +94,13 @@ fn integrity(findings: &mut Findings, store: &Store) {
             return;
         }
     };
+    // What every other verb reads: SQLite looks at pages, not at what they mean.
+    let readable = store.operators().and_then(|_| store.accounts()).and_then(|_| store.users(None));
+    if let Err(error) = readable.and_then(|_| store.keys(None)) {
+        findings.error("store file", &KeyError::from(error).into());
+        findings.skipped(&["journal messages"], "the store cannot be read");
+        return;
+    }
     match found.file.first() {
         None => findings.ok("store file", "every page is as SQLite wrote it"),
         Some(first) => {

@@ -7,6 +7,7 @@ use crate::host::Host;
 use crate::nats::link::{Link, Trouble};
 use crate::nats::streams::{Wanted, is_older};
 use cim_keys_core::jetstream::{self, AnswerError};
+use cim_keys_core::journal::StreamIdentity;
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS, StreamConfig};
 use cim_keys_core::sync::StreamInfo;
 use cim_keys_core::time::Timestamp;
@@ -62,23 +63,49 @@ pub(super) async fn look(
     if let Some(seconds) = duplicate_window {
         wanted = wanted.duplicate_window(seconds.saturating_mul(1_000_000_000));
     }
-    let events_info = stands(findings, &events);
+    let progress = store.progress().map_err(KeyError::from)?;
+    // A stream that was met is never made anew.
+    let events_info = stands(findings, &events, progress.stream.is_some());
     if let Some(info) = events_info {
         identity(findings, host, link, info).await?;
+        whole(findings, &events);
         settings(findings, &wanted.events, info);
         affairs(findings, &events);
     }
-    if let Some(info) = stands(findings, &archive) {
+    if let Some(info) = stands(findings, &archive, false) {
         if let Some(events) = events_info {
-            mirror(findings, info, events);
+            mirror(findings, info, events, progress.archive.as_ref());
         }
+        whole(findings, &archive);
         settings(findings, &wanted.archive, info);
         affairs(findings, &archive);
     }
     Ok(())
 }
 
-fn stands<'a>(findings: &mut Findings, said: &'a Said) -> Option<&'a StreamInfo> {
+/// Whether no message was taken out of the middle: nothing behind one is read any more.
+fn whole(findings: &mut Findings, said: &Said) {
+    let check = format!("{} messages", said.stream);
+    let Ok(answer) = &said.answer else { return };
+    let number = |name: &str| answer.pointer(&format!("/state/{name}")).and_then(Value::as_u64);
+    let (Some(first), Some(last), Some(count)) =
+        (number("first_seq"), number("last_seq"), number("messages"))
+    else {
+        return;
+    };
+    let due = if first == 0 || last < first { 0 } else { last - first + 1 };
+    if count < due {
+        findings.fail(
+            &check,
+            format!("{count} of {due} from {first} to {last}: {} were deleted", due - count),
+            "whoever has not read them reads no further: bring the stream back from the server's backup",
+        );
+    } else {
+        findings.ok(&check, format!("{count}, none deleted between the first and the last"));
+    }
+}
+
+fn stands<'a>(findings: &mut Findings, said: &'a Said, known: bool) -> Option<&'a StreamInfo> {
     let again = findings.again.clone();
     match (&said.info, &said.answer) {
         (Some(Ok(info)), _) => {
@@ -89,7 +116,11 @@ fn stands<'a>(findings: &mut Findings, said: &'a Said) -> Option<&'a StreamInfo>
         (Some(Err(AnswerError::Refused { code: 10059, .. })), _) => findings.fail(
             said.stream,
             "it does not exist",
-            format!("cim-keys{again} sync makes it, on a host that keeps the steward's key; if it was lost, bring it back from the server's backup"),
+            if known {
+                "this registry was published to it, and sync makes no other: check the server's address; if it is lost, bring it back from the server's backup".to_owned()
+            } else {
+                format!("cim-keys{again} sync makes it, on a host that keeps the steward's key; if it was lost, bring it back from the server's backup")
+            },
         ),
         (Some(Err(error)), _) => findings.fail(said.stream, error.to_string(), "see the server's log"),
         (None, Err(trouble @ Trouble::NoResponders)) => findings.fail(
@@ -272,10 +303,25 @@ fn affairs(findings: &mut Findings, said: &Said) {
 }
 
 /// The archive: of this stream, and with all of it.
-fn mirror(findings: &mut Findings, archive: &StreamInfo, events: &StreamInfo) {
+fn mirror(
+    findings: &mut Findings,
+    archive: &StreamInfo,
+    events: &StreamInfo,
+    known: Option<&StreamIdentity>,
+) {
     let check = format!("{KEYS_ARCHIVE} identity");
     let behind = events.last.saturating_sub(archive.last);
-    if is_older(archive, events) {
+    if let Some(known) = known.filter(|known| **known != archive.identity) {
+        let again = findings.again.clone();
+        findings.fail(
+            &check,
+            format!(
+                "made {}, this registry knows the one made {}: sync stops at it",
+                archive.identity.created, known.created
+            ),
+            format!("where it was made anew on purpose: cim-keys{again} sync --join takes it"),
+        );
+    } else if is_older(archive, events) {
         findings.fail(
             &check,
             format!(
