@@ -81,8 +81,14 @@ impl Desk {
     fn hand_in(&mut self, input: Input) -> Vec<Output> {
         let now = Moment { millis: self.now, ..NOW };
         let mut outputs = self.machine.handle(input, now);
+        let mut sent = Vec::new();
         for _ in 0..100 {
-            let Some(answer) = outputs.iter().find_map(|output| self.answer(output)) else { return outputs };
+            let Some(answer) = outputs.iter().find_map(|output| self.answer(output)) else {
+                outputs.extend(sent);
+                return outputs;
+            };
+            // While it is on its way, the next one is made ready.
+            sent.extend(outputs.into_iter().filter(|output| matches!(output, Output::Send(_))));
             outputs = self.machine.handle(answer, now);
         }
         panic!("the store is asked again and again");
@@ -117,6 +123,9 @@ impl Desk {
             Output::Persist(persist) => {
                 for entity in &persist.entities {
                     self.lab.registry.put(entity.clone());
+                }
+                for recorded in &persist.recorded {
+                    self.lab.registry.record(recorded.clone());
                 }
                 let gone = |p: &Pending| {
                     let id = p.context.command_id;
@@ -461,6 +470,37 @@ fn a_void_of_ours_is_recorded_with_its_acknowledgement() {
     let recorded: Vec<_> = desk.persisted.iter().flat_map(|persist| &persist.recorded).collect();
     let kept: Vec<_> = recorded.iter().map(|r| (r.command_id == id, r.first, r.voided.len())).collect();
     assert_eq!(kept, [(false, sequence, 0), (true, sequence, 1)]);
+}
+
+#[test]
+fn a_void_goes_alone_and_what_was_made_meanwhile_is_looked_at_behind_it() {
+    // Given a voiding between other commands, and the command that it is about kept back,
+    let mut desk = Desk::new();
+    for name in ["alice", "bob"] {
+        desk.user(name);
+    }
+    let (alice, bob) = (desk.pending.remove(0), desk.pending.remove(0));
+    let id = alice.context.command_id;
+    let command = Command::VoidCommand { command_id: id, account: None, revoke: None };
+    let context = desk.lab.context(desk.lab.founding[OPERATOR_SIGNING], Vec::new());
+    desk.write(command, context);
+    let voiding = desk.pending.remove(0);
+    let at = |position, pending: &Pending| Pending { position, ..pending.clone() };
+    desk.pending = vec![at(1, &bob), at(2, &voiding)];
+    // when they are sent, then the voiding waits for its own turn,
+    let sending = desk.sent();
+    assert_eq!((sending.messages.len(), &sending.messages[0].payload), (1, &bob.envelopes[0].payload));
+    let ack =
+        |sequence| Input::Reply(Reply::Ack { stream: "KEYS_EVENTS".into(), sequence, duplicate: false });
+    let head = desk.lab.sequence;
+    let outputs = desk.hand_in(ack(head + 1));
+    let sending = send(&outputs).unwrap();
+    assert_eq!((sending.messages.len(), &sending.messages[0].payload), (1, &voiding.envelopes[0].payload));
+    // and what comes into the journal while it is on its way is not sent behind it.
+    desk.pending.push(at(3, &alice));
+    let outputs = desk.hand_in(ack(head + 2));
+    assert!(send(&outputs).is_none());
+    assert_eq!(desk.held.iter().map(|hold| hold.reason.code.as_str()).collect::<Vec<_>>(), ["voided"]);
 }
 
 fn blocked(outputs: &[Output]) -> &str {

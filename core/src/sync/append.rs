@@ -168,12 +168,13 @@ impl Machine {
                 all = false;
                 break;
             }
-            if command.position > self.checked && !voiding(self.known_schema, &command.envelopes).is_empty() {
-                // What it voids may stand before it, or behind it: both are looked at together.
-                if flies || !batch.commands.is_empty() {
-                    all = false;
-                    break;
-                }
+            // What it voids may stand before it or behind it, and may be decided anew meanwhile by who does not know of it.
+            let voids = !voiding(self.known_schema, &command.envelopes).is_empty();
+            if voids && (flies || !batch.commands.is_empty()) {
+                all = false;
+                break;
+            }
+            if voids && command.position > self.checked {
                 return self.recheck();
             }
             let full = !batch.has_room(&command) || self.goes_alone() && !batch.commands.is_empty();
@@ -201,6 +202,11 @@ impl Machine {
             }
             self.taken = command.position;
             batch.push(command);
+            if voids {
+                batch.voids = true;
+                all = false;
+                break;
+            }
         }
         let is_empty = batch.commands.is_empty();
         self.dry = all && (is_empty || !batch.is_full());
@@ -225,6 +231,8 @@ impl Machine {
             return self.rest_after_bulk(moment);
         }
         let mut outputs = alloc::vec![Output::Send(self.outgoing(&batch, self.progress.head, moment))];
+        // What a void leaves is looked at before anything else is made ready.
+        self.dry |= batch.voids;
         self.flight = Some(batch);
         outputs.extend(self.prepare());
         outputs
@@ -426,6 +434,10 @@ impl Machine {
             ..self.progress.clone()
         };
         envelopes().for_each(|envelope| persist.progress.chain(&envelope.headers));
+        if batch.voids {
+            persist.progress.recheck_due = true;
+            persist.progress.rechecked = 0;
+        }
         persist.overlay = Overlay::Settle { position };
         persist
     }

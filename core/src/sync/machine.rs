@@ -185,6 +185,8 @@ pub(super) struct Batch {
     pub(super) commands: Vec<Ready>,
     pub(super) events: usize,
     pub(super) bytes: usize,
+    /// It is one command, which voids another's id.
+    pub(super) voids: bool,
 }
 
 impl Machine {
