@@ -122,7 +122,7 @@ pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
     match files::private().create_new(true).open(path) {
         Ok(file) => file.sync_all().map_err(|error| FileError::io("write", path, &error))?,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            if path.exists() && !path.is_file() {
+            if path.metadata().is_ok_and(|meta| !meta.is_file()) {
                 return Err(StoreError::NoFile { path: path.to_owned() });
             }
         }
@@ -136,9 +136,11 @@ pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
 
 /// Opens a file that has the tables. One whose making has only begun, here or in a process that was ended, is none yet.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
-    if !path.is_file() {
-        let path = path.to_owned();
-        return Err(if path.exists() { StoreError::NoFile { path } } else { StoreError::Missing { path } });
+    // One look: whoever makes it may do so in between.
+    match path.metadata() {
+        Ok(meta) if meta.is_file() => {}
+        Ok(_) => return Err(StoreError::NoFile { path: path.to_owned() }),
+        Err(_) => return Err(StoreError::Missing { path: path.to_owned() }),
     }
     let connection = connect(path)?;
     check(&connection, path)?;

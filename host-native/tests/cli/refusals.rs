@@ -226,7 +226,7 @@ fn no_words_show_help_and_a_wrong_word_is_named() {
     assert!(wrong.status == 2 && wrong.stderr.contains("account"), "{}", wrong.stderr);
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "nats"))]
 #[test]
 fn a_file_without_an_end_is_read_no_further_than_others() {
     use std::os::unix::fs::PermissionsExt as _;
