@@ -222,7 +222,7 @@ pub(super) fn journals(run: &mut Run) -> Result<(), NotRun> {
         if matches!(damage, Damage::Foreign | Damage::Newer) {
             // An empty file is none.
             let expected: &[&str] =
-                if damage == Damage::Newer { &["store-newer"] } else { &["store-foreign", "store-missing"] };
+                if damage == Damage::Newer { &["store-newer"] } else { &["store-foreign", "store-empty"] };
             let code = outcome.as_ref().err().map(String::as_str);
             assert!(code.is_some_and(|code| expected.contains(&code)), "{damage:?} {number}: {code:?}");
         }
