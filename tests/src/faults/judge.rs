@@ -12,6 +12,8 @@ use cim_keys_core::headers::{ALL, CIM_EVENT_ID, Headers, NATS_MSG_ID};
 use cim_keys_core::registry::Registry;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use uuid::Uuid;
@@ -106,11 +108,24 @@ impl Run {
     }
 }
 
+/// Bytes looked at at a time: a host's memory is measured beside this.
+const PORTION: u64 = 4 << 20;
+/// More than any form of a seed is long.
+const OVERLAP: usize = 256;
+
 fn looked_at(canaries: &Canaries, path: &Path) -> usize {
     // A server may take a file away in the meantime.
-    let bytes = std::fs::read(path).unwrap_or_default();
-    assert!(!canaries.stand_in(&bytes), "I6: a seed stands in {}", path.display());
-    bytes.len()
+    let Ok(mut file) = File::open(path) else { return 0 };
+    let (mut bytes, mut looked) = (Vec::new(), 0);
+    loop {
+        let read = (&mut file).take(PORTION).read_to_end(&mut bytes).unwrap_or_default();
+        assert!(!canaries.stand_in(&bytes), "I6: a seed stands in {}", path.display());
+        if read == 0 {
+            return looked;
+        }
+        looked += read;
+        bytes.drain(..bytes.len().saturating_sub(OVERLAP));
+    }
 }
 
 /// The keys that a host keeps.
