@@ -17,7 +17,7 @@ use crate::nats::target::Target;
 use crate::pump::{End, Lock, Pump, Summary};
 use crate::report::{Archive, Server};
 use cim_keys_core::journal::StreamIdentity;
-use cim_keys_core::roles::{API_PREFIX, PipelineRole, SYSTEM_ACCOUNT};
+use cim_keys_core::roles::{PipelineRole, SYSTEM_ACCOUNT};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use serde::Serialize;
@@ -95,6 +95,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         return block_on(super::watch::run(&host, args, target, globals))?;
     }
     let _lock = Lock::take(host.store().path())?;
+    let has_accounts = !super::status_server::is_plain(&host, &target);
     if args.recover {
         block_on(recover::run(&host, &target, args.yes, globals))??;
     }
@@ -117,6 +118,12 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         globals.output().warn(warning);
     }
     globals.output().data(&synced, text)?;
+    if (args.recover || args.join) && has_accounts {
+        globals.output().say(&format!(
+            "the servers' accounts may have gone back too, and revoked users get in again: cim-keys{} push, on a host that can",
+            globals.again()
+        ));
+    }
     match end {
         End::Drained => Ok(()),
         End::Blocked(reason) | End::Patience(reason) => Err(stood(&host, &reason)),
@@ -245,7 +252,7 @@ async fn connect<'a>(
     let now = || host.ambient().now();
     let link = Link::connect(&target, now().seconds()).await.map_err(|error| unconnected(error, &target))?;
     let mut warnings: Vec<String> = target.file.as_deref().and_then(open_creds).into_iter().collect();
-    let (created, archive) = if !role::is_ours(host, &target) && target.api_prefix == API_PREFIX {
+    let (created, archive) = if super::status_server::is_plain(host, &target) {
         let ensured = streams::ensure(&link, &wanted).await.map_err(|error| lost(error, known.as_ref()))?;
         warnings.push(
             "this server has no accounts of this registry: whoever gets in can append to the stream and delete it \
