@@ -1,6 +1,6 @@
 //! `cim-keys status`: how the registry stands, as far as this host knows.
 
-use super::entities::{HeldView, NOT_ENFORCED, Viewer};
+use super::entities::{HeldView, Viewer, enforcement};
 use super::exit::CliError;
 use super::globals::Globals;
 use super::output::printable;
@@ -81,7 +81,8 @@ struct AccountStanding {
     name: String,
     public_key: PublicKey,
     confirmed: bool,
-    enforced: bool,
+    /// Null where this host does not know: another one changed it.
+    enforced: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     servers: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,14 +129,16 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
     let mut accounts = Vec::new();
     for listed in store.accounts().map_err(KeyError::from)? {
         let view = viewer.view(&listed)?;
-        let enforced = view.enforced == Some(true);
         accounts.push(AccountStanding {
             public_key: view.public_key,
             confirmed: view.confirmed,
-            enforced,
+            enforced: view.enforced,
             servers: view.servers,
-            mark: (!enforced).then_some(NOT_ENFORCED),
-            revocation_waits_since: if enforced { None } else { waiting_since(store, &listed.entity)? },
+            mark: enforcement(view.enforced),
+            revocation_waits_since: match view.enforced {
+                Some(false) => waiting_since(store, &listed.entity)?,
+                _ => None,
+            },
             name: view.name,
         });
     }
