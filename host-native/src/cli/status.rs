@@ -74,6 +74,9 @@ struct Syncing {
     running: bool,
     #[serde(flatten)]
     report: Report,
+    /// What to do where it is blocked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hints: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -143,6 +146,7 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
         });
     }
     let hand_outs = store.hand_outs().map_err(KeyError::from)?;
+    let report = store.report().map_err(KeyError::from)?.unwrap_or_default();
     let age = |since: Option<Timestamp>| since.map(|since| now.millis() - since.millis());
     Ok(Standing {
         operator: registry.operator,
@@ -151,7 +155,8 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
         store: store.path().to_owned(),
         sync: Syncing {
             running: report::is_running(store.path()),
-            report: store.report().map_err(KeyError::from)?.unwrap_or_default(),
+            hints: hints(progress.head, &report),
+            report,
         },
         stream_created: progress.stream.as_ref().map(|stream| stream.created.clone()),
         stream: progress.stream.map(|stream| stream.name),
@@ -173,6 +178,20 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
         #[cfg(feature = "nats")]
         server_error: None,
     })
+}
+
+/// What to do about why it is blocked, as `sync` says it.
+pub(super) fn hints(head: u64, report: &Report) -> Vec<String> {
+    #[cfg(feature = "nats")]
+    {
+        let blocked = report.reason.as_ref().filter(|_| report.state == State::Blocked);
+        blocked.map(|reason| super::exit_nats::stuck_at(head, reason).hints).unwrap_or_default()
+    }
+    #[cfg(not(feature = "nats"))]
+    {
+        let _ = (head, report);
+        Vec::new()
+    }
 }
 
 /// The oldest revocation that is younger than what was pushed last.
@@ -274,6 +293,8 @@ impl Syncing {
         parts.extend(report.breaker_open.then(|| "the server fails too often".to_owned()));
         let next = report.next_probe.filter(|_| self.running);
         parts.extend(next.map(|at| match at.seconds() - now.seconds() {
+            // What blocks it does not pass by itself.
+            soon if soon > 0 && report.state == State::Blocked => format!("looks again in {}", span(soon)),
             soon if soon > 0 => format!("tries again in {}", span(soon)),
             _ => "trying again".to_owned(),
         }));
@@ -284,6 +305,7 @@ impl Syncing {
             (false, State::Working) => {
                 Some(format!("NOT RUNNING: it ended before it was done, cim-keys{again} sync"))
             }
+            (false, State::Blocked) if !self.hints.is_empty() => Some("NOT RUNNING".to_owned()),
             (false, State::Waiting | State::Contended | State::Blocked) => {
                 Some(format!("NOT RUNNING: nothing tries again by itself, cim-keys{again} sync"))
             }
@@ -292,6 +314,7 @@ impl Syncing {
         if let Some(reason) = &report.reason {
             lines.push(format!("           {}: {}", printable(&reason.code), printable(&reason.text)));
         }
+        lines.extend(self.hints.iter().map(|hint| format!("           -> {}", printable(hint))));
         if let Some(at) = report.contended_since {
             lines.push(format!("contended  since {}", since(at)));
         }
@@ -351,7 +374,9 @@ mod tests {
 
     #[test]
     fn what_a_run_left_behind_is_said_in_words() {
-        let text = |running, report: Report| Syncing { running, report }.text(at(100_000_000), "").join("\n");
+        let text = |running, report: Report| {
+            Syncing { running, report, hints: Vec::new() }.text(at(100_000_000), "").join("\n")
+        };
         assert_eq!(text(false, Report::default()), "sync       never ran, cim-keys sync");
         let reason = |code: &str| Reason { code: code.into(), text: "because".into() };
         let waiting = Report {

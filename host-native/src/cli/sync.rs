@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, block_on, interrupted};
 use super::exit::{CliError, Exit};
-use super::exit_nats::{stuck, stuck_at_first};
+use super::exit_nats::{LOST, stuck, stuck_at};
 use super::globals::Globals;
 use super::output::printable;
 use super::progress::Bar;
@@ -131,11 +131,11 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     }
 }
 
-/// Why it came to a stand. Where nothing of this registry is known to be on any stream, there is none to be taken back.
+/// Why it came to a stand.
 pub(super) fn stood(host: &Host, reason: &Reason) -> CliError {
     match host.store().progress() {
-        Ok(progress) if progress.head == 0 => stuck_at_first(reason),
-        _ => stuck(reason),
+        Ok(progress) => stuck_at(progress.head, reason),
+        Err(_) => stuck(reason),
     }
 }
 
@@ -354,7 +354,7 @@ pub(super) fn lost(error: impl Into<Option<StreamsError>>, known: Option<&Stream
                 known.name, known.created
             ),
         )
-        .hint("check the server's address; if the stream is lost, bring it back from the server's backup"),
+        .hint(LOST),
         (Some(error), _) => error.into(),
         (None, _) => {
             CliError::new(Exit::Conflict, "stream-appeared", "the stream was made meanwhile: try again")

@@ -1,6 +1,5 @@
 //! What `sync --watch` says: a line for each change, and on a terminal how it stands in between.
 
-use super::exit_nats::stuck;
 use super::output::{Output, printable};
 use super::progress::{Bar, STEP};
 use super::status::span;
@@ -194,7 +193,7 @@ impl<'a> Said<'a> {
             state: report.state,
             since: stored.since.filter(|_| same).or(report.since),
             reason: report.reason.clone(),
-            hints: blocked.map(|reason| stuck(reason).hints).unwrap_or_default(),
+            hints: blocked.map(|reason| sync::stood(self.host, reason).hints).unwrap_or_default(),
             next_probe: report.next_probe.or(stored.next_probe.filter(|_| same)),
             server: stored.server,
             head: store.progress().map(|progress| progress.head).unwrap_or_default(),
