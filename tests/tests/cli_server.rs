@@ -425,6 +425,12 @@ fn a_context_of_other_creds_and_creds_of_another_role_say_so() {
         assert_ne!(said.status, Some(0), "{said:?}");
         assert!(said.stderr.contains("access renew --role host"), "{creds}: {said:?}");
     }
+    // Creds of another registry than the one that is named.
+    let stranger = offline();
+    let creds = person.home().join("new.creds");
+    let said = stranger.run(&["sync", "--server", &url, "--creds", creds.to_str().unwrap()]);
+    assert_eq!(said.status, Some(6), "{said:?}");
+    assert!(said.stderr.contains("an account that this registry does not know"), "{said:?}");
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn it_survives_the_loss_of_its_server_and_says_so() {
     user(&person, "bob");
     server.restart();
     wait::until("bob is published", || (status(&person)["pending"] == 0).then_some(()));
-    said("published 1 events of 1 commands");
+    said("published 1 event of 1 command");
     watch.signal(Signal::TERM);
     assert_eq!(watch.end().status, Some(0));
     assert_eq!(person.reads("watch.out"), "");

@@ -21,7 +21,7 @@ pub(super) const NOT_ENFORCED: &str = "NOT ENFORCED: push pending";
 /// What stands beside an account that another host changed: that host may have pushed it, and this one was not told.
 pub(super) const ENFORCEMENT_UNKNOWN: &str = "not known here whether enforced";
 /// What stands beside whatever the stream does not have yet.
-pub(super) const NOT_PUBLISHED: &str = "not published";
+pub(super) const PENDING: &str = "pending";
 
 /// Creds of a command that the stream does not have yet.
 const UNPUBLISHED: &str = "unpublished";
@@ -149,7 +149,7 @@ impl<'a> Viewer<'a> {
             Entity::Key(key) => self.key(key, &mut view)?,
         }
         if !confirmed {
-            view.marks.push(NOT_PUBLISHED.to_owned());
+            view.marks.push(PENDING.to_owned());
         }
         if let Some(at) = view.revoked_at {
             view.marks.push(format!("revoked {}", day(at)));

@@ -3,7 +3,7 @@
 use super::entities::{HeldView, Viewer, enforcement};
 use super::exit::CliError;
 use super::globals::Globals;
-use super::output::printable;
+use super::output::{counted, printable};
 use super::schema::Level;
 use crate::ambient::Ambient;
 use crate::error::KeyError;
@@ -216,20 +216,29 @@ fn text(standing: &Standing, now: Timestamp, globals: &Globals) -> String {
         format!("subjects   {}.keys.>", standing.namespace),
         format!("store      {}", standing.store.display()),
         format!("stream     {stream}"),
-        format!("has        {} accounts, {} users, {} keys", counts.accounts, counts.users, counts.keys),
+        format!(
+            "has        {}, {}, {}",
+            counted(counts.accounts, "account"),
+            counted(counts.users, "user"),
+            counted(counts.keys, "key")
+        ),
     ];
     lines.extend(standing.level.words(&again).map(|words| format!("schema     {words}")));
     lines.extend(standing.sync.text(now, &again));
-    lines.push(format!("confirmed  {} commands of this host", standing.confirmed));
+    lines.push(format!("confirmed  {} of this host", counted(standing.confirmed, "command")));
     lines.push(match (counts.pending, standing.oldest_pending_ms) {
         (0, _) => "pending    nothing".to_owned(),
         (count, age) => {
             let age = age.map_or_else(String::new, |age| format!(", the oldest for {}", span(age / 1000)));
-            format!("pending    {count} commands not published{age}: cim-keys{again} sync")
+            format!("pending    {}{age}: cim-keys{again} sync", counted(count, "command"))
         }
     });
     if let Some(age) = standing.oldest_held_ms {
-        lines.push(format!("held       {} commands, the oldest for {}", counts.held, span(age / 1000)));
+        lines.push(format!(
+            "held       {}, the oldest for {}",
+            counted(counts.held, "command"),
+            span(age / 1000)
+        ));
     }
     for held in &standing.held_commands {
         let about = printable(&held.about);
@@ -257,10 +266,10 @@ fn text(standing: &Standing, now: Timestamp, globals: &Globals) -> String {
         ));
     }
     for account in &standing.accounts_state {
-        let published = if account.confirmed { "" } else { ", not published" };
+        let published = if account.confirmed { "" } else { ", pending" };
         let state = match (account.mark, account.servers) {
             (Some(mark), _) => mark.to_owned(),
-            (None, Some(servers)) => format!("enforced on {servers} servers"),
+            (None, Some(servers)) => format!("enforced on {}", counted(servers.into(), "server")),
             (None, None) => "enforced".to_owned(),
         };
         let waits = account

@@ -4,7 +4,7 @@ use super::connection::{Connection, block_on, interrupted};
 use super::exit::{CliError, Exit};
 use super::exit_nats::{LOST, stuck, stuck_at};
 use super::globals::Globals;
-use super::output::printable;
+use super::output::{counted, printable};
 use super::progress::Bar;
 use super::recover;
 use crate::error::KeyError;
@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::nats::link::{Link, LinkError};
 use crate::nats::role;
 use crate::nats::streams::{self, Ensured, StreamsError, Wanted};
-use crate::nats::target::Target;
+use crate::nats::target::{Access, Target};
 use crate::pump::{End, Lock, Pump, Summary};
 use crate::report::{Archive, Server};
 use cim_keys_core::journal::StreamIdentity;
@@ -187,9 +187,7 @@ pub(super) async fn once(
 }
 
 pub(super) fn anomalies(count: u64) -> String {
-    format!(
-        "{count} messages on the stream are anomalies and change nothing: `cim-keys anomalies` names them"
-    )
+    format!("{} on the stream changed nothing: `cim-keys anomalies` names what", counted(count, "message"))
 }
 
 /// Leaves behind why nothing goes on. A report that cannot be written is no reason to fail for.
@@ -207,7 +205,17 @@ pub(super) async fn open<'a>(
 ) -> Result<Session<'a>, CliError> {
     // Of creds that last: a user made in memory for minutes says nothing about those.
     let expire = target.file.as_ref().and_then(|_| target.expires());
-    let opened = connect(host, target, duplicate_window, globals).await;
+    let foreign = matches!(&*target.access, Access::Creds { .. }) && !role::is_ours(host, &target);
+    let opened = connect(host, target, duplicate_window, globals).await.map_err(|error| {
+        // A clone that knows no account yet cannot tell.
+        if foreign && !super::clone::is_bare(host.store()).unwrap_or(true) {
+            error.hint(
+                "the creds are of an account that this registry does not know: name their own with --registry NAME or --data DIR",
+            )
+        } else {
+            error
+        }
+    });
     let now = host.ambient().now();
     match &opened {
         Ok((session, archive)) => {
@@ -368,8 +376,16 @@ fn text(synced: &Synced) -> String {
     if !synced.created.is_empty() {
         lines.push(format!("created    {}", synced.created.join(", ")));
     }
-    lines.push(format!("published  {} events of {} commands", summary.published, summary.commands));
-    lines.push(format!("read       {} messages, {} commands of others", summary.read, summary.admitted));
+    lines.push(format!(
+        "published  {} of {}",
+        counted(summary.published, "event"),
+        counted(summary.commands, "command")
+    ));
+    lines.push(format!(
+        "read       {}, {} of others",
+        counted(summary.read, "message"),
+        counted(summary.admitted, "command")
+    ));
     lines.push(format!(
         "stream     {} at {} on {} ({})",
         synced.stream,
@@ -378,10 +394,10 @@ fn text(synced: &Synced) -> String {
         printable(&synced.server_version)
     ));
     if summary.redecided > 0 {
-        lines.push(format!("revoked    {} revocations were decided anew", summary.redecided));
+        lines.push(format!("revoked    {} decided anew", counted(summary.redecided, "revocation")));
     }
     if synced.pending > 0 {
-        lines.push(format!("pending    {} commands", synced.pending));
+        lines.push(format!("pending    {}", counted(synced.pending, "command")));
     }
     for held in &synced.held_commands {
         lines.push(format!(

@@ -1,6 +1,6 @@
 //! What `sync --watch` says: a line for each change, and on a terminal how it stands in between.
 
-use super::output::{Output, printable};
+use super::output::{Output, counted, printable};
 use super::progress::{Bar, STEP};
 use super::status::span;
 use super::sync;
@@ -264,14 +264,16 @@ impl Line {
         let mut parts = Vec::new();
         if self.moved.published > 0 {
             parts.push(format!(
-                "published {} events of {} commands",
-                self.moved.published, self.moved.commands
+                "published {} of {}",
+                counted(self.moved.published, "event"),
+                counted(self.moved.commands, "command")
             ));
         }
         if self.moved.read > 0 {
             parts.push(format!(
-                "read {} messages, {} commands of others",
-                self.moved.read, self.moved.admitted
+                "read {}, {} of others",
+                counted(self.moved.read, "message"),
+                counted(self.moved.admitted, "command")
             ));
         }
         if let Some(reason) = &self.reason {

@@ -2,6 +2,7 @@
 
 use super::super::exit::CliError;
 use super::super::globals::{Globals, shell_word};
+use super::super::output::counted;
 use super::super::schema::Level;
 use super::super::status::{hints, span};
 use super::Findings;
@@ -187,15 +188,15 @@ fn journal(findings: &mut Findings, host: &Host) -> Result<(), CliError> {
     match age {
         Some(age) if age > LONG => findings.warn(
             CHECK,
-            format!("{} commands are not published, the oldest for {}", counts.pending, span(age)),
+            format!("{} to publish, the oldest for {}", counted(counts.pending, "command"), span(age)),
             format!("cim-keys{again} sync"),
         ),
-        _ => findings.ok(CHECK, format!("{} commands to publish", counts.pending)),
+        _ => findings.ok(CHECK, format!("{} to publish", counted(counts.pending, "command"))),
     }
     if counts.held > 0 {
         findings.warn(
             CHECK,
-            format!("{} commands are held", counts.held),
+            format!("{} held", counted(counts.held, "command")),
             format!("cim-keys{again} status names them and says why"),
         );
     }
