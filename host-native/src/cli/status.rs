@@ -314,7 +314,10 @@ impl Syncing {
             (false, State::Working) => {
                 Some(format!("NOT RUNNING: it ended before it was done, cim-keys{again} sync"))
             }
-            (false, State::Blocked) if !self.hints.is_empty() => Some("NOT RUNNING".to_owned()),
+            // What must be done first stands below.
+            (false, State::Blocked) if !self.hints.is_empty() => {
+                Some("NOT RUNNING: nothing tries again by itself".to_owned())
+            }
             (false, State::Waiting | State::Contended | State::Blocked) => {
                 Some(format!("NOT RUNNING: nothing tries again by itself, cim-keys{again} sync"))
             }

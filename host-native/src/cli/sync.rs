@@ -6,6 +6,7 @@ use super::exit_nats::{LOST, stuck, stuck_at};
 use super::globals::Globals;
 use super::output::{counted, printable};
 use super::progress::Bar;
+use super::push::as_role;
 use super::recover;
 use crate::error::KeyError;
 use crate::files;
@@ -316,7 +317,7 @@ async fn prepare(
         }
         _ => {}
     }
-    let steward = role::target(host, PipelineRole::Steward, target)?;
+    let steward = as_role(host, PipelineRole::Steward, target)?;
     if let Some(user) = steward.user() {
         let minutes = role::LIFETIME / 60;
         globals
