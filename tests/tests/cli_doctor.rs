@@ -68,6 +68,7 @@ fn without_a_server_it_looks_at_what_is_here_and_names_what_is_wrong() {
             "server version",
             "clock",
             "permissions",
+            "accounts on servers",
             "KEYS_EVENTS",
             "KEYS_ARCHIVE",
             "sync_interval"

@@ -1,5 +1,7 @@
 //! The verbs that talk to a server, as a person types them.
 
+use cim_keys_core::creds;
+use cim_keys_tests::identities::Login;
 use cim_keys_tests::program::{Person, Running, said};
 use cim_keys_tests::proxy::Proxy;
 use cim_keys_tests::server::{NatsServer, Setup};
@@ -9,6 +11,7 @@ use cim_keys_tests::wire::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Starts `up` and gives the line that it prints when it is ready.
@@ -265,6 +268,72 @@ fn a_configured_server_trusts_what_was_made_offline() {
     assert_eq!(status["server"]["push"]["accounts"][0]["state"], "enforced");
 }
 
+/// A file of a folder and of those in it, in another place.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn after_a_server_was_restored_nothing_is_said_to_be_in_force_before_a_push() {
+    let person = offline();
+    let text =
+        person.run(&["config", "server", "--store-dir", "/own", "--resolver-dir", "/own/accounts"]).stdout;
+    let mut server =
+        Setup::configured(Version::Newest, move |folder| text.replace("/own", &folder.to_string_lossy()))
+            .start();
+    let url = server.url();
+    let ok = |words: &[&str]| {
+        let said = person.run(words);
+        assert_eq!(said.status, Some(0), "{words:?}: {said:?}");
+        said
+    };
+    ok(&["access", "renew", "--role", "host", "--server", &url, "--out", "host.creds"]);
+    ok(&["sync", "--context", "./host.json"]);
+    ok(&["push", "--context", "./host.json"]);
+    let bob = creds::parse(&person.reads("bob.creds")).unwrap();
+    let gets_in = |server: &NatsServer| Login::new(&bob.token, &bob.key).connect(server.address()).is_ok();
+    assert!(gets_in(&server));
+    // An older copy of everything that the server has is put in its place, after bob was revoked.
+    let saved = person.home().join("saved");
+    server.stop();
+    copy(server.folder(), &saved);
+    server.restart();
+    ok(&["user", "revoke", "bob", "--account", "APP"]);
+    ok(&["push", "--context", "./host.json"]);
+    assert!(!gets_in(&server));
+    assert!(ok(&["list", "accounts"]).stdout.matches("NOT ENFORCED").count() == 0);
+    server.stop();
+    std::fs::remove_dir_all(server.folder()).unwrap();
+    copy(&saved, server.folder());
+    server.restart();
+    assert!(gets_in(&server));
+    // `doctor` sees it, and what recovers the stream forgets what was pushed.
+    let doctor = person.run(&["doctor", "--context", "./host.json"]);
+    let line = doctor.stdout.lines().find(|line| line.contains("accounts on servers")).unwrap();
+    assert!(line.starts_with("FAIL") && line.contains("APP: NOT ENFORCED"), "{doctor:?}");
+    let recovered = ok(&["sync", "--context", "./host.json", "--recover", "--yes"]);
+    assert!(recovered.stderr.contains("cim-keys push"), "{recovered:?}");
+    assert_eq!(ok(&["list", "accounts"]).stdout.matches("NOT ENFORCED: push pending").count(), 4);
+    assert!(gets_in(&server));
+    ok(&["push", "--context", "./host.json"]);
+    assert!(!gets_in(&server));
+    let doctor = ok(&["doctor", "--context", "./host.json"]);
+    assert!(doctor.stdout.contains("1 server has each account as the stream says"), "{doctor:?}");
+    assert_eq!(ok(&["list", "accounts"]).stdout.matches("NOT ENFORCED").count(), 0);
+    // The same where the stream is taken for this registry's anew.
+    let joined = ok(&["sync", "--context", "./host.json", "--join"]);
+    assert!(joined.stderr.contains("cim-keys push"), "{joined:?}");
+    assert_eq!(ok(&["list", "accounts"]).stdout.matches("NOT ENFORCED: push pending").count(), 4);
+}
+
 #[test]
 fn a_certificate_that_is_named_is_used_or_it_is_an_error() {
     let person = offline();
@@ -356,6 +425,12 @@ fn a_context_of_other_creds_and_creds_of_another_role_say_so() {
         assert_ne!(said.status, Some(0), "{said:?}");
         assert!(said.stderr.contains("access renew --role host"), "{creds}: {said:?}");
     }
+    // Creds of another registry than the one that is named.
+    let stranger = offline();
+    let creds = person.home().join("new.creds");
+    let said = stranger.run(&["sync", "--server", &url, "--creds", creds.to_str().unwrap()]);
+    assert_eq!(said.status, Some(6), "{said:?}");
+    assert!(said.stderr.contains("an account that this registry does not know"), "{said:?}");
 }
 
 #[test]
@@ -394,7 +469,7 @@ fn an_archive_without_its_stream_is_left_alone_and_one_made_anew_is_taken() {
     assert_eq!(ask("INFO", "KEYS_EVENTS"), 10059);
     // Its own registry is not told that `sync` makes a new one.
     let doctor = person.run(&["doctor", "--server", &url]);
-    assert!(doctor.stdout.contains("sync makes no other"), "{doctor:?}");
+    assert!(doctor.stdout.contains("no other is made"), "{doctor:?}");
 }
 
 #[test]

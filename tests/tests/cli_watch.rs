@@ -142,7 +142,7 @@ fn it_survives_the_loss_of_its_server_and_says_so() {
     user(&person, "bob");
     server.restart();
     wait::until("bob is published", || (status(&person)["pending"] == 0).then_some(()));
-    said("published 1 events of 1 commands");
+    said("published 1 event of 1 command");
     watch.signal(Signal::TERM);
     assert_eq!(watch.end().status, Some(0));
     assert_eq!(person.reads("watch.out"), "");
@@ -241,6 +241,14 @@ fn what_a_person_is_told_to_do_is_done_beside_it() {
     let blocked = lines(&person)[after - 1].clone();
     assert_eq!(blocked["reason"]["code"], "stream-regressed", "{blocked}");
     assert!(blocked["hints"][0].as_str().unwrap().contains("cim-keys sync --recover"), "{blocked}");
+    // as do others that are asked,
+    let seen = status(&person);
+    assert!(seen["sync"]["hints"][0].as_str().unwrap().contains("cim-keys sync --recover"), "{seen}");
+    for verb in ["status", "doctor"] {
+        let said = person.run(&[verb]);
+        assert!(said.stdout.contains("-> `cim-keys sync --recover`"), "{said:?}");
+        assert!(!said.stdout.contains("tries again in"), "{said:?}");
+    }
     // and goes on once that is done.
     ok(&person, &["sync", "--recover", "--yes", "--server", &url]);
     let after = until(&person, after, "it is idle again", is_idle);

@@ -90,6 +90,22 @@ fn a_clone_reads_the_whole_history_and_signs_with_a_key_of_its_own() {
     };
     assert_eq!(names(&here), names(&there));
     assert_eq!(names(&here).len(), 4);
+    // It cannot know what the founder pushed, and says so instead of an alarm that nobody there can end.
+    let mark = |words: &[&str], json: bool| {
+        let said = person.run(words);
+        assert_eq!(said.status, Some(0), "{said:?}");
+        assert_eq!(said.stdout.matches("not known here whether enforced").count(), 4, "{said:?}");
+        assert!(!said.stdout.contains("NOT ENFORCED"), "{said:?}");
+        if json { said.json() } else { Value::Null }
+    };
+    mark(&["status"], false);
+    mark(&["list", "accounts"], false);
+    let status = mark(&["status", "--output", "json"], true);
+    assert_eq!(status["accounts_state"][0]["enforced"], Value::Null, "{status}");
+    assert_eq!(there["accounts"][0]["enforced"], false, "{there}");
+    let push = person.run(&["push", "--server", &url, "--creds", "host.creds"]);
+    assert_eq!(push.status, Some(6), "{push:?}");
+    assert!(push.stderr.contains("creds of the role resolver") && !push.stderr.contains("--own"), "{push:?}");
     // A second one there is refused, and `sync` goes on with what is there.
     let again = person.run(&["clone", &url, "--operator", &operator, "--creds", "host.creds"]);
     assert_eq!(again.status, Some(5), "{again:?}");

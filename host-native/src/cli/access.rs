@@ -2,7 +2,7 @@
 
 use super::entities::{Done, View};
 use super::exit::CliError;
-use super::globals::{Globals, shell_word};
+use super::globals::{Globals, base, shell_word};
 use super::parse::Expiry;
 use super::resolve;
 use super::user::{creds_path, not_written, tell, view};
@@ -119,10 +119,20 @@ pub(super) fn run(verb: &Verb, globals: &Globals) -> Result<(), CliError> {
     })?;
     tell(&renewed.done, globals);
     if !args.dry_run {
-        let (file, name) = (shell_word(&absolute(&renewed.context)), renewed.role);
-        globals.output().say(&format!(
-            "for natscli: cp {file} ~/.config/nats/context/{name}.json && nats --context {name} …"
-        ));
+        let file = absolute(&renewed.context);
+        let output = globals.output();
+        output.say(&format!("to use it: cim-keys{} sync --context {}", globals.again(), shell_word(&file)));
+        // Under its own name, so that no second one takes the place of the first.
+        if let (Some(config), Some(name)) = (base("XDG_CONFIG_HOME", ".config"), file.file_name()) {
+            let folder = config.join("nats").join("context");
+            let (to, word) = (folder.join(name), shell_word(&folder));
+            let stem = file.file_stem().map(Path::new).map(shell_word).unwrap_or_default();
+            output.say(&format!(
+                "by name, for natscli too: mkdir -p {word} && cp {} {} && nats --context {stem} …",
+                shell_word(&file),
+                shell_word(&to)
+            ));
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::entities::about;
 use super::exit::CliError;
 use super::globals::Globals;
 use super::init::Scratch;
-use super::output::{printable, table};
+use super::output::{counted, printable, table};
 use crate::error::KeyError;
 use crate::files;
 use crate::host::Host;
@@ -133,7 +133,12 @@ fn import(args: &Import, globals: &Globals) -> Result<(), CliError> {
     };
     globals.output().data(&taken, |taken| {
         let state = |line: &Line| if line.known == Some(true) { "known already" } else { "taken in" };
-        lines(&taken.commands, &state) + &format!("{} commands, {} events", taken.imported, taken.events)
+        lines(&taken.commands, &state)
+            + &format!(
+                "{}, {}",
+                counted(taken.imported as u64, "command"),
+                counted(taken.events as u64, "event")
+            )
     })?;
     if args.dry_run {
         globals.output().say("dry run: nothing was written");
@@ -200,9 +205,9 @@ fn export(args: &Export, globals: &Globals) -> Result<(), CliError> {
     globals.output().data(&written, |written| {
         lines(&written.commands, &|_| "pending")
             + &format!(
-                "{} commands, {} events: {}",
-                written.commands.len(),
-                written.events,
+                "{}, {}: {}",
+                counted(written.commands.len() as u64, "command"),
+                counted(written.events as u64, "event"),
                 written.file.display()
             )
     })?;

@@ -18,8 +18,10 @@ use uuid::Uuid;
 
 /// What stands beside whatever a server does not know yet.
 pub(super) const NOT_ENFORCED: &str = "NOT ENFORCED: push pending";
+/// What stands beside an account that another host changed: that host may have pushed it, and this one was not told.
+pub(super) const ENFORCEMENT_UNKNOWN: &str = "not known here whether enforced";
 /// What stands beside whatever the stream does not have yet.
-pub(super) const NOT_PUBLISHED: &str = "not published";
+pub(super) const PENDING: &str = "pending";
 
 /// Creds of a command that the stream does not have yet.
 const UNPUBLISHED: &str = "unpublished";
@@ -35,7 +37,7 @@ pub(super) struct View {
     pub(super) public_key: PublicKey,
     /// Whether the stream has it so.
     pub(super) confirmed: bool,
-    /// For accounts: whether the servers have its newest token, and on how many.
+    /// For accounts: whether the servers have its newest token, and on how many. Missing where this host does not know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) enforced: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,7 +149,7 @@ impl<'a> Viewer<'a> {
             Entity::Key(key) => self.key(key, &mut view)?,
         }
         if !confirmed {
-            view.marks.push(NOT_PUBLISHED.to_owned());
+            view.marks.push(PENDING.to_owned());
         }
         if let Some(at) = view.revoked_at {
             view.marks.push(format!("revoked {}", day(at)));
@@ -161,12 +163,14 @@ impl<'a> Viewer<'a> {
     fn account(&self, account: &Account, view: &mut View) -> Result<(), CliError> {
         view.entity = "account";
         let pushed = self.store.pushed(account.key).map_err(KeyError::from)?;
-        let in_force = pushed.filter(|pushed| pushed.done && pushed.token == account.token.id());
-        view.enforced = Some(in_force.is_some());
+        let newest = pushed.filter(|pushed| pushed.token == account.token.id());
+        // What was signed here was pushed from here or not at all; of what others signed nothing is told.
+        let ours =
+            newest.is_some() || self.store.is_kept(account.token.claims().issuer).map_err(KeyError::from)?;
+        let in_force = newest.filter(|pushed| pushed.done);
+        view.enforced = (ours || in_force.is_some()).then_some(in_force.is_some());
         view.servers = in_force.map(|pushed| pushed.servers);
-        if view.enforced == Some(false) {
-            view.marks.push(NOT_ENFORCED.to_owned());
-        }
+        view.marks.extend(enforcement(view.enforced).map(str::to_owned));
         if let Some(body) = account.token.claims().body.as_account() {
             view.limits = Some(body.limits.clone());
             view.signing_keys = signing_keys(body);
@@ -228,6 +232,15 @@ impl<'a> Viewer<'a> {
         let seen = parent.as_ref().and_then(look);
         parents.insert(key, parent);
         Ok(seen)
+    }
+}
+
+/// The mark of an account that is not known to be in force.
+pub(super) fn enforcement(enforced: Option<bool>) -> Option<&'static str> {
+    match enforced {
+        Some(true) => None,
+        Some(false) => Some(NOT_ENFORCED),
+        None => Some(ENFORCEMENT_UNKNOWN),
     }
 }
 

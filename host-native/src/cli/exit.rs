@@ -9,6 +9,7 @@ use crate::store::StoreError;
 use crate::vault::VaultError;
 use cim_keys_core::bundle::BundleError;
 use cim_keys_core::command::Rejection;
+use cim_keys_core::journal::State;
 use cim_keys_core::nkey::Kind;
 use cim_keys_core::rules::Violation;
 use serde::{Serialize, Serializer};
@@ -169,6 +170,12 @@ fn judge(error: &KeyError) -> (Exit, Option<&'static str>) {
         KeyError::Refused { refusal, .. } if refusal.code() == NEWER => (Exit::Conflict, Some(UPGRADE)),
         KeyError::Refused { .. } => (Exit::Conflict, Some("have it made anew on what this registry has now")),
         KeyError::NothingPending => (Exit::NotFound, Some("`cim-keys log` shows what is on the stream")),
+        KeyError::NotHeld { state: State::Pending, .. } => (
+            Exit::NotFound,
+            Some(
+                "what is pending is not taken back: `cim-keys sync` publishes it, then revoke or change what it made",
+            ),
+        ),
         KeyError::NoCommand { .. } | KeyError::NotHeld { .. } => {
             (Exit::NotFound, Some("`cim-keys held list` names what is held"))
         }
@@ -350,7 +357,7 @@ fn keyring(error: &KeyringError) -> (Exit, Option<&'static str>) {
         KeyringError::Missing { .. } => (
             Exit::Permission,
             Some(
-                "do it on the host that keeps this key, bring its seed here (`cim-keys key import`), or make a signing key of this host's own",
+                "do it on the host that keeps this key, bring its seed here (`cim-keys key import`); where it has no key of its own that the account lists, make one (`cim-keys key generate account --own`)",
             ),
         ),
         KeyringError::Vault(error) => vault(error),

@@ -17,6 +17,10 @@ use cim_keys_core::rules::Reason;
 const CREDS: &str = "new creds: `cim-keys access renew --role host`; a changed account: `cim-keys push`";
 const ROLE: &str = "take creds of the role host: `cim-keys access renew --role host`";
 const REACH: &str = "is it running there? nothing is lost: what is not published stays pending";
+const MAKES: &str = "on a host that keeps the steward's key, `cim-keys sync` makes it";
+/// Of a stream that a registry was published to.
+pub(super) const LOST: &str = "check the server's address; if the stream is lost, bring it back from the server's backup: \
+     no other is made, and without a backup a registry is founded anew, in another data folder";
 const UPGRADE: &str = "run nats-server 2.12.1 or newer";
 
 fn told(exit: Exit, code: &str, message: String, hint: Option<&str>) -> CliError {
@@ -35,9 +39,7 @@ pub(super) fn stuck(reason: &Reason) -> CliError {
         "unreachable" | "no-answer" | "no-responders" | "resources" | "contended" | "api" => {
             (Exit::Network, Some(REACH))
         }
-        "stream-missing" => {
-            (Exit::NotFound, Some("on a host that keeps the steward's key, `cim-keys sync` makes it"))
-        }
+        "stream-missing" => (Exit::NotFound, Some(LOST)),
         "stream-settings" => {
             (Exit::Conflict, Some("it is never changed silently: set what differs, or let a new one be made"))
         }
@@ -73,13 +75,19 @@ pub(super) fn stuck(reason: &Reason) -> CliError {
     told(exit, &reason.code, reason.text.clone(), hint)
 }
 
-/// The same for a registry of which nothing was read from or confirmed by any stream.
-pub(super) fn stuck_at_first(reason: &Reason) -> CliError {
-    if reason.code != "stream-foreign" {
-        return stuck(reason);
-    }
-    let hint = "check the server's address: a registry is published to a stream that is empty or its own";
-    told(Exit::Conflict, &reason.code, reason.text.clone(), Some(hint))
+/// The same by how far a registry has come: where nothing of it was read from or confirmed by any stream, there is none to
+/// be taken back.
+pub(super) fn stuck_at(head: u64, reason: &Reason) -> CliError {
+    let (exit, hint) = match reason.code.as_str() {
+        _ if head > 0 => return stuck(reason),
+        "stream-foreign" => (
+            Exit::Conflict,
+            "check the server's address: a registry is published to a stream that is empty or its own",
+        ),
+        "stream-missing" => (Exit::NotFound, MAKES),
+        _ => return stuck(reason),
+    };
+    told(exit, &reason.code, reason.text.clone(), Some(hint))
 }
 
 impl From<PumpError> for CliError {
@@ -136,9 +144,7 @@ impl From<StreamsError> for CliError {
                     "bring the stream back from the server's backup; where nobody needs what the archive has, keep it elsewhere and delete it",
                 ),
             ),
-            StreamsError::Refused { code: 10059, .. } => {
-                (Exit::NotFound, Some("on a host that keeps the steward's key, `cim-keys sync` makes it"))
-            }
+            StreamsError::Refused { code: 10059, .. } => (Exit::NotFound, Some(MAKES)),
             StreamsError::Refused { code: 10039, .. } => (
                 Exit::Conflict,
                 Some(
@@ -297,5 +303,9 @@ mod tests {
         }
         let told = stuck(&Reason { code: "read-behind".into(), text: String::new() });
         assert!(told.exit == Exit::Verification && told.hints[0].contains("doctor"), "{told:?}");
+        // A stream is made once: who was published to it is not sent to make another.
+        let missing = Reason { code: "stream-missing".into(), text: String::new() };
+        assert_eq!(stuck_at(0, &missing).hints, [MAKES]);
+        assert_eq!(stuck_at(1, &missing).hints, [LOST]);
     }
 }

@@ -34,7 +34,7 @@ pub(super) enum Verb {
 #[derive(Debug, clap::Args)]
 pub(super) struct Show {
     /// Its id, as `cim-keys held list` names it
-    #[arg(value_name = "COMMAND_ID")]
+    #[arg(value_name = "COMMAND_ID", value_parser = command_id)]
     command_id: Uuid,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Show {
 #[derive(Debug, clap::Args)]
 pub(super) struct Retry {
     /// Its id, as `cim-keys held list` names it
-    #[arg(value_name = "COMMAND_ID")]
+    #[arg(value_name = "COMMAND_ID", value_parser = command_id)]
     command_id: Uuid,
     /// Say what would be done, and do nothing
     #[arg(long)]
@@ -53,7 +53,7 @@ pub(super) struct Retry {
 #[derive(Debug, clap::Args)]
 pub(super) struct Drop {
     /// Its id, as `cim-keys held list` names it
-    #[arg(value_name = "COMMAND_ID")]
+    #[arg(value_name = "COMMAND_ID", value_parser = command_id)]
     command_id: Uuid,
     /// Void its id for all in any case: also one that came in a bundle, so that nobody publishes it any more
     #[arg(long)]
@@ -61,6 +61,10 @@ pub(super) struct Drop {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+fn command_id(text: &str) -> Result<Uuid, &'static str> {
+    text.parse().map_err(|_| "no id of a command: `cim-keys held list` and `cim-keys log` name them")
 }
 
 #[derive(Serialize)]

@@ -204,11 +204,17 @@ fn own(args: &Generate, globals: &Globals) -> Result<(), CliError> {
     let made = Made { public_key: key, kind, seed_file: None, seed: None, key: None, done: None };
     globals.output().data(&made, |made| made.public_key.to_string())?;
     globals.output().say("kept here, sealed; it signs once a registry's token lists it:");
+    let operator = kind == Kind::Operator;
     globals.output().say(&format!(
         "on the host that may: cim-keys key add {key} --owner {}",
-        if kind == Kind::Operator { "operator" } else { "ACCOUNT" }
+        if operator { "operator" } else { "ACCOUNT" }
     ));
-    globals.output().say(&format!("then, on both: cim-keys{} sync", globals.again()));
+    globals.output().say(if operator {
+        "there next: cim-keys sync, and restart the servers with what cim-keys config server writes then"
+    } else {
+        "there next: cim-keys sync, then cim-keys push: before that, servers refuse the users that it signs"
+    });
+    globals.output().say(&format!("then here: cim-keys{} sync", globals.again()));
     Ok(())
 }
 
@@ -285,6 +291,11 @@ fn known(args: &Generate, given: Option<PublicKey>, store: Store, globals: &Glob
     let made = Made { public_key: public, kind, seed_file: None, seed: None, key: view, done: Some(done) };
     globals.output().data(&made, |made| made.public_key.to_string())?;
     made.done.iter().for_each(|done| tell(done, globals));
+    if given.is_some() && owner.is_some_and(|owner| owner.kind() == Kind::Account) {
+        globals.output().say(
+            "in this order: sync, push (before that, servers refuse the users that it signs), then sync on the host that has the key",
+        );
+    }
     Ok(())
 }
 
@@ -397,14 +408,52 @@ fn user_of(
 #[derive(Serialize)]
 struct KeyList {
     keys: Vec<View>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    own_keys: Vec<OwnKey>,
+}
+
+/// A key of this host's own that no registry knows yet.
+#[derive(Debug, Serialize)]
+pub(super) struct OwnKey {
+    entity: &'static str,
+    public_key: PublicKey,
+    key_kind: Kind,
+    seed_kept: bool,
+    marks: [&'static str; 1],
 }
 
 fn list(args: &List, globals: &Globals) -> Result<(), CliError> {
     let store = globals.store()?;
     let owner = args.owner.as_deref().map(|owner| resolve::owner(&store, owner)).transpose()?;
     let keys = views(&store, owner)?;
-    let list = KeyList { keys };
-    globals.output().list(&list, &list.keys, |list| key_table(&list.keys))
+    let list = KeyList { keys, own_keys: own_keys(&store, owner)? };
+    let output = globals.output();
+    if output.is_lines() {
+        let mut goes_on = true;
+        for view in &list.keys {
+            goes_on = goes_on && output.row(view)?;
+        }
+        for own in &list.own_keys {
+            goes_on = goes_on && output.row(own)?;
+        }
+        return Ok(());
+    }
+    output.data(&list, |list| key_table(&list.keys, &list.own_keys))
+}
+
+/// Keys that were made with `--own` and that nobody has added; none of them is any owner's.
+pub(super) fn own_keys(store: &Store, owner: Option<PublicKey>) -> Result<Vec<OwnKey>, CliError> {
+    if owner.is_some() {
+        return Ok(Vec::new());
+    }
+    let own = |public_key: PublicKey| OwnKey {
+        entity: "key",
+        public_key,
+        key_kind: public_key.kind(),
+        seed_kept: true,
+        marks: ["own, not added"],
+    };
+    Ok(store.own_keys().map_err(KeyError::from)?.into_iter().map(own).collect())
 }
 
 pub(super) fn views(store: &Store, owner: Option<PublicKey>) -> Result<Vec<View>, CliError> {
@@ -412,7 +461,7 @@ pub(super) fn views(store: &Store, owner: Option<PublicKey>) -> Result<Vec<View>
     store.keys(owner).map_err(KeyError::from)?.iter().map(|listed| viewer.view(listed)).collect()
 }
 
-pub(super) fn key_table(keys: &[View]) -> String {
+pub(super) fn key_table(keys: &[View], own: &[OwnKey]) -> String {
     let rows = keys.iter().map(|view| {
         vec![
             view.public_key.to_string(),
@@ -427,5 +476,11 @@ pub(super) fn key_table(keys: &[View]) -> String {
             marks(view),
         ]
     });
-    table(&["key", "kind", "owner", "role", "label", "seed", "state"], rows.collect())
+    let none = || "-".to_owned();
+    let own = own.iter().map(|own| {
+        let state = own.marks.join(", ");
+        let (key, kind) = (own.public_key.to_string(), own.key_kind.to_string());
+        vec![key, kind, none(), none(), none(), "kept".to_owned(), state]
+    });
+    table(&["key", "kind", "owner", "role", "label", "seed", "state"], rows.chain(own).collect())
 }

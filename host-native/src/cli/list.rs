@@ -41,6 +41,8 @@ struct List {
     users: Option<Vec<View>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<Vec<View>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    own_keys: Vec<key::OwnKey>,
     /// Commands that are not part of the list, because they cannot be appended as they were decided.
     held: Vec<HeldView>,
 }
@@ -48,7 +50,8 @@ struct List {
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     let store = globals.store()?;
     let held: Vec<HeldView> = store.held().map_err(KeyError::from)?.iter().map(HeldView::from).collect();
-    let mut list = List { operators: None, accounts: None, users: None, keys: None, held };
+    let mut list =
+        List { operators: None, accounts: None, users: None, keys: None, own_keys: Vec::new(), held };
     let account = args.account.as_deref().map(|account| resolve::account(&store, account)).transpose()?;
     let owner = account.map(|account| account.key);
     let output = globals.output();
@@ -78,7 +81,8 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         }
         What::Keys => {
             let views = key::views(&store, owner)?;
-            let text = key::key_table(&views);
+            list.own_keys = key::own_keys(&store, owner)?;
+            let text = key::key_table(&views, &list.own_keys);
             list.keys = Some(views);
             text
         }
@@ -101,6 +105,12 @@ fn rows(store: &Store, what: What, owner: Option<PublicKey>, output: Output) -> 
     let viewer = Viewer::new(store, Ambient::system().now());
     for listed in listed.map_err(KeyError::from)? {
         if !output.row(&viewer.view(&listed)?)? {
+            return Ok(());
+        }
+    }
+    let own = if what == What::Keys { key::own_keys(store, owner)? } else { Vec::new() };
+    for own in &own {
+        if !output.row(own)? {
             break;
         }
     }

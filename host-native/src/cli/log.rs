@@ -50,6 +50,9 @@ struct Line {
     time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     correlation_id: Option<String>,
+    /// The command that it is of, as `held` and `show` name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_id: Option<String>,
     /// The entity's public key.
     #[serde(skip_serializing_if = "Option::is_none")]
     entity: Option<String>,
@@ -87,12 +90,13 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
                 line.event_type.clone().unwrap_or_else(|| line.subject.clone()),
                 line.entity.clone().unwrap_or_default(),
                 line.actor.clone().unwrap_or_default(),
+                line.command_id.clone().unwrap_or_default(),
                 line.reason
                     .as_ref()
                     .map_or_else(|| line.state.to_owned(), |reason| format!("{}: {reason}", line.state)),
             ]
         });
-        table(&["seq", "time", "event", "about", "actor", "state"], rows.collect())
+        table(&["seq", "time", "event", "about", "actor", "command", "state"], rows.collect())
     })
 }
 
@@ -151,6 +155,7 @@ fn line(state: &'static str, subject: String, headers: &Headers, payload: &[u8],
         event_type: header(CIM_EVENT_TYPE),
         time: header(CIM_TIMESTAMP),
         correlation_id: header(CIM_CORRELATION_ID),
+        command_id: text("/data/command/id"),
         entity: text("/subject"),
         actor: text("/data/command/actor"),
         payload: if whole { json } else { None },

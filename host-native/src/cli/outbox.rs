@@ -2,7 +2,7 @@
 
 use super::exit::{CliError, Exit};
 use super::globals::Globals;
-use super::output::printable;
+use super::output::{counted, printable};
 use super::status::span;
 use crate::ambient::Ambient;
 use crate::outbox::look::{self, Standing};
@@ -38,7 +38,7 @@ fn text(standing: &Standing, now: Timestamp) -> String {
     let ago = |at: Timestamp| span(now.seconds() - at.seconds());
     let counts = &standing.counts;
     let mut lines = vec![format!("stream     {}, of {}", standing.stream, standing.namespace)];
-    let mut pending = format!("pending    {} events", counts.pending);
+    let mut pending = format!("pending    {}", counted(counts.pending, "event"));
     if let Some(oldest) = standing.oldest_pending {
         pending.push_str(&format!(", the oldest for {}", ago(oldest)));
     }
@@ -50,7 +50,7 @@ fn text(standing: &Standing, now: Timestamp) -> String {
         let word = if counts.pending > 0 { "NOBODY" } else { "nobody" };
         lines.push(format!("           {word} publishes them now: the service's pump does not run"));
     }
-    let mut published = format!("published  {} events", counts.published);
+    let mut published = format!("published  {}", counted(counts.published, "event"));
     if let Some(last) = &standing.last_published {
         published.push_str(&format!(
             ", the last at {}: {} {}, journalled {} ago",
@@ -61,7 +61,7 @@ fn text(standing: &Standing, now: Timestamp) -> String {
         ));
     }
     lines.push(published);
-    lines.push(format!("refused    {} events", counts.refused));
+    lines.push(format!("refused    {}", counted(counts.refused, "event")));
     for refused in &standing.refusals {
         lines.push(format!(
             "           {} {}, journalled {} ago: {}",

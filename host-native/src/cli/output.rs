@@ -134,6 +134,13 @@ fn paint(text: &str, colour: &str) -> String {
     }
 }
 
+/// So many of something: one of it, or several.
+#[must_use]
+pub fn counted(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
+}
+
 /// A table without lines: columns two blanks apart.
 #[must_use]
 pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {

@@ -3,9 +3,11 @@
 use super::connection::{Connection, block_on};
 use super::exit::{CliError, Exit, NEWER};
 use super::globals::Globals;
-use super::output::{printable, table};
+use super::output::{counted, printable, table};
 use super::sync;
+use crate::error::KeyError;
 use crate::host::Host;
+use crate::keyring::KeyringError;
 use crate::nats::link::Link;
 use crate::nats::role;
 use crate::nats::target::Target;
@@ -112,7 +114,7 @@ fn of_role(
         return Err(CliError::new(Exit::Permission, "creds", "the creds are of no account of this registry that can push")
             .hint("leave creds out where this host keeps the roles' keys, or make some: `cim-keys access renew --role resolver`"));
     }
-    let target = role::target(host, wanted, servers)?;
+    let target = as_role(host, wanted, servers)?;
     if let Some(user) = target.user() {
         globals
             .output()
@@ -121,15 +123,30 @@ fn of_role(
     Ok(target)
 }
 
+/// The same servers as a user of a role in memory. Whoever lacks the role's key cannot make one: keys of a host's own have no role.
+pub(super) fn as_role(host: &Host, wanted: PipelineRole, servers: &Target) -> Result<Target, CliError> {
+    role::target(host, wanted, servers).map_err(|error| {
+        let missing = matches!(&error, KeyError::Keyring(KeyringError::Missing { .. }));
+        let told = CliError::from(error);
+        if !missing {
+            return told;
+        }
+        CliError { hints: Vec::new(), ..told }.hint(format!(
+            "do it on the host that keeps the roles' keys, or with creds of the role {wanted} (`cim-keys access renew --role {wanted}` there)"
+        ))
+    })
+}
+
 fn judge(report: &Report, mode: Mode) -> Result<(), CliError> {
-    let count =
-        |wanted: fn(&State) -> bool| report.accounts.iter().filter(|account| wanted(&account.state)).count();
+    let count = |wanted: fn(&State) -> bool| {
+        report.accounts.iter().filter(|account| wanted(&account.state)).count() as u64
+    };
     let refused = count(|state| matches!(state, State::Refused { .. }));
     if refused > 0 {
         return Err(CliError::new(
             Exit::Verification,
             "push-refused",
-            format!("{refused} accounts were refused"),
+            format!("refused: {}", counted(refused, "account")),
         ));
     }
     let drift = count(|state| matches!(state, State::Drift { .. }));
@@ -137,7 +154,10 @@ fn judge(report: &Report, mode: Mode) -> Result<(), CliError> {
         return Err(CliError::new(
             Exit::Conflict,
             "drift",
-            format!("{drift} accounts have a token on a server that this registry does not know"),
+            format!(
+                "a token that this registry does not know is on a server, of {}",
+                counted(drift, "account")
+            ),
         )
         .hint("find out whose it is; `cim-keys push --repair` puts ours in its place"));
     }
@@ -146,7 +166,7 @@ fn judge(report: &Report, mode: Mode) -> Result<(), CliError> {
         return Err(CliError::new(
             Exit::Partial,
             "unconfirmed",
-            format!("{unconfirmed} accounts are not on the stream"),
+            format!("not on the stream: {}", counted(unconfirmed, "account")),
         )
         .hint("`cim-keys sync` says why"));
     }

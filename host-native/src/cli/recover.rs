@@ -3,7 +3,7 @@
 use super::exit::{CliError, Exit};
 use super::exit_nats::stuck;
 use super::globals::Globals;
-use super::output::printable;
+use super::output::{counted, printable};
 use super::sync::{lost, unconnected};
 use crate::error::KeyError;
 use crate::files;
@@ -19,9 +19,9 @@ pub(super) async fn run(host: &Host, target: &Target, yes: bool, globals: &Globa
     let output = globals.output();
     let kept = plan.recovery.progress.head;
     output.say(&format!(
-        "the stream agrees up to {kept}, and this journal had come to {}: {} commands of its own are published again",
+        "the stream agrees up to {kept}, and this journal had come to {}: to be published again: {} of its own",
         plan.head,
-        plan.recovery.pending.len()
+        counted(plan.recovery.pending.len() as u64, "command")
     ));
     for lost in &plan.recovery.lost {
         let of = |what: &str, value: Option<String>| {

@@ -3,7 +3,7 @@
 use super::entities::{View, Viewer, day};
 use super::exit::{CliError, Exit};
 use super::globals::Globals;
-use super::output::printable;
+use super::output::{counted, printable};
 use super::resolve;
 use crate::ambient::Ambient;
 use crate::error::KeyError;
@@ -71,7 +71,9 @@ fn text(view: &View) -> String {
     lines.push(("created", view.created.to_string()));
     lines.push(("changed", view.updated.to_string()));
     lines.extend(view.expires.map(|at| ("ends", day(at))));
-    lines.extend(view.servers.map(|servers| ("enforced", format!("on {servers} servers"))));
+    lines.extend(
+        view.servers.map(|servers| ("enforced", format!("on {}", counted(servers.into(), "server")))),
+    );
     lines.push(("seed", if view.seed_kept { "kept here, sealed" } else { "not kept here" }.to_owned()));
     for key in &view.signing_keys {
         let role = key.role.as_ref().map(|role| format!(" role {role}")).unwrap_or_default();

@@ -1,9 +1,9 @@
 //! `cim-keys status`: how the registry stands, as far as this host knows.
 
-use super::entities::{HeldView, NOT_ENFORCED, Viewer};
+use super::entities::{HeldView, Viewer, enforcement};
 use super::exit::CliError;
 use super::globals::Globals;
-use super::output::printable;
+use super::output::{counted, printable};
 use super::schema::Level;
 use crate::ambient::Ambient;
 use crate::error::KeyError;
@@ -74,6 +74,9 @@ struct Syncing {
     running: bool,
     #[serde(flatten)]
     report: Report,
+    /// What to do where it is blocked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hints: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,7 +84,8 @@ struct AccountStanding {
     name: String,
     public_key: PublicKey,
     confirmed: bool,
-    enforced: bool,
+    /// Null where this host does not know: another one changed it.
+    enforced: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     servers: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,18 +132,21 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
     let mut accounts = Vec::new();
     for listed in store.accounts().map_err(KeyError::from)? {
         let view = viewer.view(&listed)?;
-        let enforced = view.enforced == Some(true);
         accounts.push(AccountStanding {
             public_key: view.public_key,
             confirmed: view.confirmed,
-            enforced,
+            enforced: view.enforced,
             servers: view.servers,
-            mark: (!enforced).then_some(NOT_ENFORCED),
-            revocation_waits_since: if enforced { None } else { waiting_since(store, &listed.entity)? },
+            mark: enforcement(view.enforced),
+            revocation_waits_since: match view.enforced {
+                Some(false) => waiting_since(store, &listed.entity)?,
+                _ => None,
+            },
             name: view.name,
         });
     }
     let hand_outs = store.hand_outs().map_err(KeyError::from)?;
+    let report = store.report().map_err(KeyError::from)?.unwrap_or_default();
     let age = |since: Option<Timestamp>| since.map(|since| now.millis() - since.millis());
     Ok(Standing {
         operator: registry.operator,
@@ -148,7 +155,8 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
         store: store.path().to_owned(),
         sync: Syncing {
             running: report::is_running(store.path()),
-            report: store.report().map_err(KeyError::from)?.unwrap_or_default(),
+            hints: hints(progress.head, &report),
+            report,
         },
         stream_created: progress.stream.as_ref().map(|stream| stream.created.clone()),
         stream: progress.stream.map(|stream| stream.name),
@@ -170,6 +178,20 @@ pub(super) fn standing(store: &Store, now: Timestamp) -> Result<Standing, CliErr
         #[cfg(feature = "nats")]
         server_error: None,
     })
+}
+
+/// What to do about why it is blocked, as `sync` says it.
+pub(super) fn hints(head: u64, report: &Report) -> Vec<String> {
+    #[cfg(feature = "nats")]
+    {
+        let blocked = report.reason.as_ref().filter(|_| report.state == State::Blocked);
+        blocked.map(|reason| super::exit_nats::stuck_at(head, reason).hints).unwrap_or_default()
+    }
+    #[cfg(not(feature = "nats"))]
+    {
+        let _ = (head, report);
+        Vec::new()
+    }
 }
 
 /// The oldest revocation that is younger than what was pushed last.
@@ -194,20 +216,29 @@ fn text(standing: &Standing, now: Timestamp, globals: &Globals) -> String {
         format!("subjects   {}.keys.>", standing.namespace),
         format!("store      {}", standing.store.display()),
         format!("stream     {stream}"),
-        format!("has        {} accounts, {} users, {} keys", counts.accounts, counts.users, counts.keys),
+        format!(
+            "has        {}, {}, {}",
+            counted(counts.accounts, "account"),
+            counted(counts.users, "user"),
+            counted(counts.keys, "key")
+        ),
     ];
     lines.extend(standing.level.words(&again).map(|words| format!("schema     {words}")));
     lines.extend(standing.sync.text(now, &again));
-    lines.push(format!("confirmed  {} commands of this host", standing.confirmed));
+    lines.push(format!("confirmed  {} of this host", counted(standing.confirmed, "command")));
     lines.push(match (counts.pending, standing.oldest_pending_ms) {
         (0, _) => "pending    nothing".to_owned(),
         (count, age) => {
             let age = age.map_or_else(String::new, |age| format!(", the oldest for {}", span(age / 1000)));
-            format!("pending    {count} commands not published{age}: cim-keys{again} sync")
+            format!("pending    {}{age}: cim-keys{again} sync", counted(count, "command"))
         }
     });
     if let Some(age) = standing.oldest_held_ms {
-        lines.push(format!("held       {} commands, the oldest for {}", counts.held, span(age / 1000)));
+        lines.push(format!(
+            "held       {}, the oldest for {}",
+            counted(counts.held, "command"),
+            span(age / 1000)
+        ));
     }
     for held in &standing.held_commands {
         let about = printable(&held.about);
@@ -235,10 +266,10 @@ fn text(standing: &Standing, now: Timestamp, globals: &Globals) -> String {
         ));
     }
     for account in &standing.accounts_state {
-        let published = if account.confirmed { "" } else { ", not published" };
+        let published = if account.confirmed { "" } else { ", pending" };
         let state = match (account.mark, account.servers) {
             (Some(mark), _) => mark.to_owned(),
-            (None, Some(servers)) => format!("enforced on {servers} servers"),
+            (None, Some(servers)) => format!("enforced on {}", counted(servers.into(), "server")),
             (None, None) => "enforced".to_owned(),
         };
         let waits = account
@@ -271,6 +302,8 @@ impl Syncing {
         parts.extend(report.breaker_open.then(|| "the server fails too often".to_owned()));
         let next = report.next_probe.filter(|_| self.running);
         parts.extend(next.map(|at| match at.seconds() - now.seconds() {
+            // What blocks it does not pass by itself.
+            soon if soon > 0 && report.state == State::Blocked => format!("looks again in {}", span(soon)),
             soon if soon > 0 => format!("tries again in {}", span(soon)),
             _ => "trying again".to_owned(),
         }));
@@ -281,6 +314,10 @@ impl Syncing {
             (false, State::Working) => {
                 Some(format!("NOT RUNNING: it ended before it was done, cim-keys{again} sync"))
             }
+            // What must be done first stands below.
+            (false, State::Blocked) if !self.hints.is_empty() => {
+                Some("NOT RUNNING: nothing tries again by itself".to_owned())
+            }
             (false, State::Waiting | State::Contended | State::Blocked) => {
                 Some(format!("NOT RUNNING: nothing tries again by itself, cim-keys{again} sync"))
             }
@@ -289,6 +326,7 @@ impl Syncing {
         if let Some(reason) = &report.reason {
             lines.push(format!("           {}: {}", printable(&reason.code), printable(&reason.text)));
         }
+        lines.extend(self.hints.iter().map(|hint| format!("           -> {}", printable(hint))));
         if let Some(at) = report.contended_since {
             lines.push(format!("contended  since {}", since(at)));
         }
@@ -348,7 +386,9 @@ mod tests {
 
     #[test]
     fn what_a_run_left_behind_is_said_in_words() {
-        let text = |running, report: Report| Syncing { running, report }.text(at(100_000_000), "").join("\n");
+        let text = |running, report: Report| {
+            Syncing { running, report, hints: Vec::new() }.text(at(100_000_000), "").join("\n")
+        };
         assert_eq!(text(false, Report::default()), "sync       never ran, cim-keys sync");
         let reason = |code: &str| Reason { code: code.into(), text: "because".into() };
         let waiting = Report {

@@ -66,7 +66,7 @@ async fn ask(host: &Host, target: &Target) -> Result<ServerStanding, CliError> {
             link.server_version()
         ));
     }
-    let plain = !role::is_ours(host, target) && target.api_prefix == API_PREFIX;
+    let plain = is_plain(host, target);
     if plain {
         warnings.push("this server has no accounts of this registry: whoever gets in can append to the stream and delete it".into());
     }
@@ -98,7 +98,17 @@ async fn ask(host: &Host, target: &Target) -> Result<ServerStanding, CliError> {
             known.created
         ));
     }
-    let report = if plain { None } else { pushed(host, target, now, &mut warnings).await };
+    let report = if plain {
+        None
+    } else {
+        // A host without that key cannot ask: no error.
+        let report = pushed(host, target, now).await;
+        report
+            .map_err(|error| {
+                warnings.push(format!("what the servers have of each account is not known: {error}"))
+            })
+            .ok()
+    };
     Ok(ServerStanding {
         url: target.shown(),
         name: link.server_name(),
@@ -110,20 +120,27 @@ async fn ask(host: &Host, target: &Target) -> Result<ServerStanding, CliError> {
     })
 }
 
-/// What the servers have, asked as a resolver in memory. A host without that key cannot ask: no error.
-async fn pushed(host: &Host, target: &Target, now: i64, warnings: &mut Vec<String>) -> Option<Report> {
-    let asked = async {
-        let resolver = role::target(host, PipelineRole::Resolver, target)?;
-        let link = Link::connect(&resolver, now).await?;
-        let report = push::round(host, &link, Mode { dry_run: true, ..Mode::default() }).await?;
-        Ok::<Report, CliError>(report)
-    };
-    match asked.await {
-        Ok(report) => Some(report),
-        Err(error) => {
-            warnings.push(format!("what the servers have of each account is not known: {error}"));
-            None
-        }
+/// Whether the server is one without accounts of this registry.
+pub(super) fn is_plain(host: &Host, target: &Target) -> bool {
+    !role::is_ours(host, target) && target.api_prefix == API_PREFIX
+}
+
+/// What the servers have, asked as a resolver in memory.
+pub(super) async fn pushed(host: &Host, target: &Target, now: i64) -> Result<Report, CliError> {
+    let resolver = role::target(host, PipelineRole::Resolver, target)?;
+    let link = Link::connect(&resolver, now).await?;
+    Ok(push::round(host, &link, Mode { dry_run: true, ..Mode::default() }).await?)
+}
+
+/// What is not as the stream says, in words.
+pub(super) fn said(state: &State) -> Option<String> {
+    match state {
+        State::Enforced | State::Pushed => None,
+        State::Due => Some("NOT ENFORCED: a server has an older token".to_owned()),
+        State::Unconfirmed => Some("NOT ENFORCED: not on the stream yet".to_owned()),
+        State::Ahead => Some("enforced before it is on the stream".to_owned()),
+        State::Drift { found } => Some(format!("DRIFT: {found}")),
+        State::Refused { reason } => Some(format!("REFUSED: {reason}")),
     }
 }
 
@@ -148,14 +165,7 @@ pub(super) fn text(standing: &ServerStanding, now: i64) -> Vec<String> {
         lines.push(format!("stream     {} {state}", stream.name));
     }
     for account in standing.push.iter().flat_map(|report| &report.accounts) {
-        let state = match &account.state {
-            State::Enforced | State::Pushed => continue,
-            State::Due => "NOT ENFORCED: a server has an older token".to_owned(),
-            State::Unconfirmed => "NOT ENFORCED: not on the stream yet".to_owned(),
-            State::Ahead => "enforced before it is on the stream".to_owned(),
-            State::Drift { found } => format!("DRIFT: {found}"),
-            State::Refused { reason } => format!("REFUSED: {reason}"),
-        };
+        let Some(state) = said(&account.state) else { continue };
         lines.push(format!("on servers {} {}", printable(&account.name), printable(&state)));
     }
     lines.extend(standing.warnings.iter().map(|warning| format!("warning    {warning}")));

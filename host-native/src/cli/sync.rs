@@ -2,10 +2,11 @@
 
 use super::connection::{Connection, block_on, interrupted};
 use super::exit::{CliError, Exit};
-use super::exit_nats::{stuck, stuck_at_first};
+use super::exit_nats::{LOST, stuck, stuck_at};
 use super::globals::Globals;
-use super::output::printable;
+use super::output::{counted, printable};
 use super::progress::Bar;
+use super::push::as_role;
 use super::recover;
 use crate::error::KeyError;
 use crate::files;
@@ -13,11 +14,11 @@ use crate::host::Host;
 use crate::nats::link::{Link, LinkError};
 use crate::nats::role;
 use crate::nats::streams::{self, Ensured, StreamsError, Wanted};
-use crate::nats::target::Target;
+use crate::nats::target::{Access, Target};
 use crate::pump::{End, Lock, Pump, Summary};
 use crate::report::{Archive, Server};
 use cim_keys_core::journal::StreamIdentity;
-use cim_keys_core::roles::{API_PREFIX, PipelineRole, SYSTEM_ACCOUNT};
+use cim_keys_core::roles::{PipelineRole, SYSTEM_ACCOUNT};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use serde::Serialize;
@@ -95,6 +96,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         return block_on(super::watch::run(&host, args, target, globals))?;
     }
     let _lock = Lock::take(host.store().path())?;
+    let has_accounts = !super::status_server::is_plain(&host, &target);
     if args.recover {
         block_on(recover::run(&host, &target, args.yes, globals))??;
     }
@@ -117,6 +119,12 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         globals.output().warn(warning);
     }
     globals.output().data(&synced, text)?;
+    if (args.recover || args.join) && has_accounts {
+        globals.output().say(&format!(
+            "the servers' accounts may have gone back too, and revoked users get in again: cim-keys{} push, on a host that can",
+            globals.again()
+        ));
+    }
     match end {
         End::Drained => Ok(()),
         End::Blocked(reason) | End::Patience(reason) => Err(stood(&host, &reason)),
@@ -124,11 +132,11 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     }
 }
 
-/// Why it came to a stand. Where nothing of this registry is known to be on any stream, there is none to be taken back.
+/// Why it came to a stand.
 pub(super) fn stood(host: &Host, reason: &Reason) -> CliError {
     match host.store().progress() {
-        Ok(progress) if progress.head == 0 => stuck_at_first(reason),
-        _ => stuck(reason),
+        Ok(progress) => stuck_at(progress.head, reason),
+        Err(_) => stuck(reason),
     }
 }
 
@@ -180,9 +188,7 @@ pub(super) async fn once(
 }
 
 pub(super) fn anomalies(count: u64) -> String {
-    format!(
-        "{count} messages on the stream are anomalies and change nothing: `cim-keys anomalies` names them"
-    )
+    format!("{} on the stream changed nothing: `cim-keys anomalies` names what", counted(count, "message"))
 }
 
 /// Leaves behind why nothing goes on. A report that cannot be written is no reason to fail for.
@@ -200,7 +206,17 @@ pub(super) async fn open<'a>(
 ) -> Result<Session<'a>, CliError> {
     // Of creds that last: a user made in memory for minutes says nothing about those.
     let expire = target.file.as_ref().and_then(|_| target.expires());
-    let opened = connect(host, target, duplicate_window, globals).await;
+    let foreign = matches!(&*target.access, Access::Creds { .. }) && !role::is_ours(host, &target);
+    let opened = connect(host, target, duplicate_window, globals).await.map_err(|error| {
+        // A clone that knows no account yet cannot tell.
+        if foreign && !super::clone::is_bare(host.store()).unwrap_or(true) {
+            error.hint(
+                "the creds are of an account that this registry does not know: name their own with --registry NAME or --data DIR",
+            )
+        } else {
+            error
+        }
+    });
     let now = host.ambient().now();
     match &opened {
         Ok((session, archive)) => {
@@ -245,7 +261,7 @@ async fn connect<'a>(
     let now = || host.ambient().now();
     let link = Link::connect(&target, now().seconds()).await.map_err(|error| unconnected(error, &target))?;
     let mut warnings: Vec<String> = target.file.as_deref().and_then(open_creds).into_iter().collect();
-    let (created, archive) = if !role::is_ours(host, &target) && target.api_prefix == API_PREFIX {
+    let (created, archive) = if super::status_server::is_plain(host, &target) {
         let ensured = streams::ensure(&link, &wanted).await.map_err(|error| lost(error, known.as_ref()))?;
         warnings.push(
             "this server has no accounts of this registry: whoever gets in can append to the stream and delete it \
@@ -301,7 +317,7 @@ async fn prepare(
         }
         _ => {}
     }
-    let steward = role::target(host, PipelineRole::Steward, target)?;
+    let steward = as_role(host, PipelineRole::Steward, target)?;
     if let Some(user) = steward.user() {
         let minutes = role::LIFETIME / 60;
         globals
@@ -347,7 +363,7 @@ pub(super) fn lost(error: impl Into<Option<StreamsError>>, known: Option<&Stream
                 known.name, known.created
             ),
         )
-        .hint("check the server's address; if the stream is lost, bring it back from the server's backup"),
+        .hint(LOST),
         (Some(error), _) => error.into(),
         (None, _) => {
             CliError::new(Exit::Conflict, "stream-appeared", "the stream was made meanwhile: try again")
@@ -361,8 +377,16 @@ fn text(synced: &Synced) -> String {
     if !synced.created.is_empty() {
         lines.push(format!("created    {}", synced.created.join(", ")));
     }
-    lines.push(format!("published  {} events of {} commands", summary.published, summary.commands));
-    lines.push(format!("read       {} messages, {} commands of others", summary.read, summary.admitted));
+    lines.push(format!(
+        "published  {} of {}",
+        counted(summary.published, "event"),
+        counted(summary.commands, "command")
+    ));
+    lines.push(format!(
+        "read       {}, {} of others",
+        counted(summary.read, "message"),
+        counted(summary.admitted, "command")
+    ));
     lines.push(format!(
         "stream     {} at {} on {} ({})",
         synced.stream,
@@ -371,10 +395,10 @@ fn text(synced: &Synced) -> String {
         printable(&synced.server_version)
     ));
     if summary.redecided > 0 {
-        lines.push(format!("revoked    {} revocations were decided anew", summary.redecided));
+        lines.push(format!("revoked    {} decided anew", counted(summary.redecided, "revocation")));
     }
     if synced.pending > 0 {
-        lines.push(format!("pending    {} commands", synced.pending));
+        lines.push(format!("pending    {}", counted(synced.pending, "command")));
     }
     for held in &synced.held_commands {
         lines.push(format!(

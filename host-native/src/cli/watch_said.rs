@@ -1,7 +1,6 @@
 //! What `sync --watch` says: a line for each change, and on a terminal how it stands in between.
 
-use super::exit_nats::stuck;
-use super::output::{Output, printable};
+use super::output::{Output, counted, printable};
 use super::progress::{Bar, STEP};
 use super::status::span;
 use super::sync;
@@ -194,7 +193,7 @@ impl<'a> Said<'a> {
             state: report.state,
             since: stored.since.filter(|_| same).or(report.since),
             reason: report.reason.clone(),
-            hints: blocked.map(|reason| stuck(reason).hints).unwrap_or_default(),
+            hints: blocked.map(|reason| sync::stood(self.host, reason).hints).unwrap_or_default(),
             next_probe: report.next_probe.or(stored.next_probe.filter(|_| same)),
             server: stored.server,
             head: store.progress().map(|progress| progress.head).unwrap_or_default(),
@@ -265,14 +264,16 @@ impl Line {
         let mut parts = Vec::new();
         if self.moved.published > 0 {
             parts.push(format!(
-                "published {} events of {} commands",
-                self.moved.published, self.moved.commands
+                "published {} of {}",
+                counted(self.moved.published, "event"),
+                counted(self.moved.commands, "command")
             ));
         }
         if self.moved.read > 0 {
             parts.push(format!(
-                "read {} messages, {} commands of others",
-                self.moved.read, self.moved.admitted
+                "read {}, {} of others",
+                counted(self.moved.read, "message"),
+                counted(self.moved.admitted, "command")
             ));
         }
         if let Some(reason) = &self.reason {

@@ -50,6 +50,7 @@ impl Store {
                 ..progress
             };
             transaction.execute("UPDATE state SET progress = ?1", [rows::to_json(&progress)?])?;
+            forget_pushed(transaction)?;
             commit::moved(transaction)?;
             Ok(true)
         })
@@ -122,10 +123,18 @@ impl Store {
                 let first = anomaly.sequences.first().copied().unwrap_or(0);
                 statement.execute(rusqlite::params![first, rows::to_json(anomaly)?])?;
             }
+            forget_pushed(transaction)?;
             commit::moved(transaction)?;
             Ok(true)
         })
     }
+}
+
+/// Where a stream went back or moved, the servers' account tokens may have as well: nothing is in force before a push has read
+/// them.
+fn forget_pushed(transaction: &Transaction<'_>) -> Result<(), RowError> {
+    transaction.execute("DELETE FROM pushed", [])?;
+    Ok(())
 }
 
 /// Of a command that was cut in two the stream has the first messages still: they stay in the trail, as nobody's.

@@ -97,6 +97,25 @@ impl Store {
         })
     }
 
+    /// Kept keys that no command made and nothing of the registry is called by: made for this host itself.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn own_keys(&self) -> Result<Vec<PublicKey>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT key FROM keys WHERE made_by IS NULL
+                 AND NOT EXISTS (SELECT 1 FROM entities WHERE entities.key = keys.key AND newest = 1) ORDER BY key",
+            )?;
+            let mut found = statement.query([])?;
+            let mut keys = Vec::new();
+            while let Some(row) = found.next()? {
+                keys.push(rows::parse(&rows::text(row, 0)?)?);
+            }
+            Ok(keys)
+        })
+    }
+
     /// Looks at every page of the file and at every message of the journal.
     ///
     /// # Errors

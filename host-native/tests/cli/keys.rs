@@ -96,3 +96,31 @@ fn escrow_gets_every_seed_too() {
     assert_eq!(tool.run(&["account", "create", "B"]).status, 6);
     tool.ok(&["account", "create", "B", "--identity", "escrow.age"]);
 }
+
+#[test]
+fn a_key_of_its_own_is_listed_and_what_comes_next_is_said_in_order() {
+    let tool = Tool::founded();
+    let made = tool.run(&["key", "generate", "account", "--own"]);
+    let key = made.stdout.trim_end().to_owned();
+    let places: Vec<usize> = ["key add", "cim-keys sync, then cim-keys push", "then here: cim-keys sync"]
+        .iter()
+        .map(|words| made.stderr.find(words).unwrap())
+        .collect();
+    assert!(places.is_sorted(), "{}", made.stderr);
+    // Nobody knows it yet: it is shown beside those that the registry has,
+    for words in [&["list", "keys"][..], &["key", "list"]] {
+        let text = tool.ok(words);
+        let row = text.lines().find(|line| line.contains(&key)).unwrap();
+        assert!(row.contains("account") && row.ends_with("own, not added"), "{row}");
+        let json = tool.json(words);
+        assert_eq!(json["own_keys"][0]["public_key"], key.as_str(), "{json}");
+        let lines = tool.ok(&[words, &["--output", "jsonl"]].concat());
+        let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+        assert!(last["public_key"] == key.as_str() && last["marks"][0] == "own, not added", "{last}");
+    }
+    // until it is added.
+    let added = tool.run(&["key", "add", &key, "--owner", "APP"]);
+    assert!(added.stderr.contains("in this order: sync, push"), "{}", added.stderr);
+    assert!(!tool.ok(&["list", "keys"]).contains("not added"));
+    assert!(tool.json(&["key", "list"]).get("own_keys").is_none());
+}

@@ -134,10 +134,7 @@ fn what_changes_an_account_says_that_it_is_not_enforced() {
     assert!(set.stderr.contains("keep their old rights"), "{}", set.stderr);
     for words in [&["list"][..], &["show", "APP"], &["status"]] {
         let stdout = tool.ok(words);
-        assert!(
-            stdout.contains("NOT ENFORCED: push pending") && stdout.contains("not published"),
-            "{words:?}: {stdout}"
-        );
+        assert!(stdout.contains("NOT ENFORCED: push pending, pending"), "{words:?}: {stdout}");
     }
     let json = tool.json(&["list", "users", "--account", "APP"]);
     let alice = json["users"].as_array().unwrap().iter().find(|user| user["name"] == "alice").unwrap();
@@ -175,6 +172,40 @@ fn roles_of_the_pipeline_get_creds_and_a_context() {
     // Each renewal has a name of its own.
     tool.ok(&["access", "renew", "--role", "host", "--expiry", "1h", "--out", "h.creds"]);
     assert!(tool.path("h.json").is_file());
+    // What is said about natscli works as it stands, also where its folder is elsewhere and not made yet.
+    for (name, variable) in [("h2", None), ("h3", Some(tool.path("my config")))] {
+        let mut renew =
+            tool.command(&["access", "renew", "--role", "host", "--out", &format!("{name}.creds")]);
+        if let Some(folder) = &variable {
+            renew.env("XDG_CONFIG_HOME", folder);
+            renew.env("CIM_KEYS_IDENTITY", tool.path(".config/cim-keys/identity.age"));
+        }
+        let said = String::from_utf8(renew.output().unwrap().stderr).unwrap();
+        let line = said.lines().find_map(|line| line.strip_prefix("by name, for natscli too: ")).unwrap();
+        let (install, natscli) = line.rsplit_once(" && ").unwrap();
+        assert_eq!(natscli, format!("nats --context {name} …"));
+        let shell = std::process::Command::new("sh").args(["-c", install]).current_dir(tool.home()).status();
+        assert!(shell.unwrap().success(), "{line}");
+        let folder = variable.unwrap_or_else(|| tool.path(".config")).join("nats/context");
+        assert!(folder.join(format!("{name}.json")).is_file(), "{line}");
+    }
+}
+
+#[test]
+fn the_id_of_a_command_is_shown_and_what_is_pending_is_not_taken_back() {
+    let tool = Tool::founded();
+    let id = text(&tool.json(&["user", "create", "bob", "-a", "APP", "--keep"]), "/command_id");
+    let events = tool.json(&["log"])["events"].as_array().unwrap().clone();
+    assert_eq!(text(events.last().unwrap(), "/command_id"), id);
+    assert!(tool.ok(&["log"]).lines().last().unwrap().contains(&id));
+    let lines = tool.ok(&["log", "--output", "jsonl"]);
+    assert!(lines.lines().last().unwrap().contains(&format!("\"command_id\":\"{id}\"")), "{lines}");
+    let drop = tool.run(&["held", "drop", &id]);
+    assert_eq!(drop.status, 4, "{}", drop.stderr);
+    assert!(drop.stderr.contains("what is pending is not taken back"), "{}", drop.stderr);
+    let word = tool.run(&["held", "show", "bob"]);
+    assert_eq!(word.status, 2, "{}", word.stderr);
+    assert!(word.stderr.contains("cim-keys held list"), "{}", word.stderr);
 }
 
 #[test]

@@ -48,8 +48,8 @@ fn pending_published_and_refused_events_are_seen_and_nothing_is_changed() {
         "stream     ORDERS, of cowboyai.security\n",
         "pending    2 events, the oldest for ",
         "NOBODY publishes them now",
-        "published  1 events, the last at 1: cowboyai.security.orders.order.placed ",
-        "refused    1 events\n",
+        "published  1 event, the last at 1: cowboyai.security.orders.order.placed ",
+        "refused    1 event\n",
         "the last message of its subject is 1, not 77",
     ] {
         assert!(text.contains(word), "{word}: {text}");

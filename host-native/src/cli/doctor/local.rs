@@ -2,8 +2,9 @@
 
 use super::super::exit::CliError;
 use super::super::globals::{Globals, shell_word};
+use super::super::output::counted;
 use super::super::schema::Level;
-use super::super::status::span;
+use super::super::status::{hints, span};
 use super::Findings;
 use crate::error::KeyError;
 use crate::files::open_to_others;
@@ -187,15 +188,15 @@ fn journal(findings: &mut Findings, host: &Host) -> Result<(), CliError> {
     match age {
         Some(age) if age > LONG => findings.warn(
             CHECK,
-            format!("{} commands are not published, the oldest for {}", counts.pending, span(age)),
+            format!("{} to publish, the oldest for {}", counted(counts.pending, "command"), span(age)),
             format!("cim-keys{again} sync"),
         ),
-        _ => findings.ok(CHECK, format!("{} commands to publish", counts.pending)),
+        _ => findings.ok(CHECK, format!("{} to publish", counted(counts.pending, "command"))),
     }
     if counts.held > 0 {
         findings.warn(
             CHECK,
-            format!("{} commands are held", counts.held),
+            format!("{} held", counted(counts.held, "command")),
             format!("cim-keys{again} status names them and says why"),
         );
     }
@@ -228,7 +229,7 @@ fn synced(findings: &mut Findings, host: &Host) {
     let running = report::is_running(store.path());
     let since = found.since.map_or_else(String::new, |since| format!(" since {since}"));
     let text = format!("{}{since}{}", found.state.as_str(), if running { ", running now" } else { "" });
-    let reason = found.reason.map_or_else(String::new, |reason| format!(": {}", reason.text));
+    let reason = found.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", reason.text));
     match found.state {
         State::Never => findings.ok(CHECK, text),
         State::Working if !running => findings.warn(
@@ -238,7 +239,12 @@ fn synced(findings: &mut Findings, host: &Host) {
         ),
         State::Idle | State::Working => findings.ok(CHECK, text),
         State::Waiting | State::Contended | State::Blocked => {
-            findings.warn(CHECK, format!("{text}{reason}"), format!("cim-keys{again} sync, or see below"));
+            let head = store.progress().map_or(0, |progress| progress.head);
+            let advice = match hints(head, &found).as_slice() {
+                [] => format!("cim-keys{again} sync, or see below"),
+                hints => hints.join("; "),
+            };
+            findings.warn(CHECK, format!("{text}{reason}"), advice);
         }
     }
 }

@@ -130,13 +130,14 @@ struct Diagnosis {
 
 /// Checks that need a server, in the order in which they are made.
 #[cfg(feature = "nats")]
-const SERVER: [&str; 9] = [
+const SERVER: [&str; 10] = [
     "creds",
     "connection",
     "tls",
     "server version",
     "clock",
     "permissions",
+    "accounts on servers",
     "KEYS_EVENTS",
     "KEYS_ARCHIVE",
     "sync_interval",

@@ -3,7 +3,9 @@
 use super::super::connection::block_on;
 use super::super::exit::CliError;
 use super::super::globals::{Globals, shell_word};
+use super::super::output::{counted, printable};
 use super::super::status::{expiry, span};
+use super::super::status_server;
 use super::streams;
 use super::{Args, Findings, SERVER};
 use crate::error::KeyError;
@@ -13,6 +15,7 @@ use crate::nats::link::{Link, Trouble};
 use crate::nats::role;
 use crate::nats::streams::too_old;
 use crate::nats::target::{Access, Target};
+use crate::push::State;
 use async_nats::HeaderMap;
 use cim_keys_core::jetstream;
 use cim_keys_core::registry::{Entity, EntityId, Lookup};
@@ -157,9 +160,47 @@ async fn ask(findings: &mut Findings, args: &Args, host: &Host, target: &Target)
     clock(findings, events.time(), before, after);
     let archive = streams::info(&link, KEYS_ARCHIVE).await;
     permissions(findings, host, target, &link, events.is_there()).await?;
+    accounts(findings, host, target).await;
     streams::look(findings, host, &link, args.duplicate_window, events, archive).await?;
     streams::synced(findings, &link, args.monitoring.as_deref()).await;
     Ok(())
+}
+
+/// Whether the servers have each account as the stream says, asked as a resolver in memory.
+async fn accounts(findings: &mut Findings, host: &Host, target: &Target) {
+    const CHECK: &str = "accounts on servers";
+    if status_server::is_plain(host, target) {
+        return findings.skipped(&[CHECK], "this server has no accounts of this registry");
+    }
+    let again = findings.again.clone();
+    let report = match status_server::pushed(host, target, host.ambient().now().seconds()).await {
+        Ok(report) => report,
+        Err(error) => {
+            let advice = "ask on a host that keeps the resolver's key";
+            return findings.unknown(CHECK, format!("what they have is not known: {error}"), advice);
+        }
+    };
+    let differing: Vec<String> = report
+        .accounts
+        .iter()
+        .filter(|account| matches!(account.state, State::Due | State::Drift { .. } | State::Refused { .. }))
+        .filter_map(|account| {
+            Some(printable(&format!("{}: {}", account.name, status_server::said(&account.state)?)))
+        })
+        .collect();
+    match differing.as_slice() {
+        [] => {
+            let count = report.servers.len() as u64;
+            let have = if count == 1 { "has" } else { "have" };
+            findings
+                .ok(CHECK, format!("{} {have} each account as the stream says", counted(count, "server")));
+        }
+        differing => findings.fail(
+            CHECK,
+            differing.join("; "),
+            format!("cim-keys{again} sync, then cim-keys{again} push: until then revoked users may get in"),
+        ),
+    }
 }
 
 fn tls(findings: &mut Findings, link: &Link, target: &Target) {
@@ -310,7 +351,7 @@ fn tried(findings: &mut Findings, what: &str, subject: &str, answer: Result<(), 
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::State as Found;
     use super::*;
 
     #[test]
@@ -324,17 +365,17 @@ mod tests {
         let text = |text: &str| text.to_owned();
         assert_eq!(
             judged(1_005, 1_000, 1_010),
-            (State::Ok, text("as the server's, as far as 10 ms can tell"))
+            (Found::Ok, text("as the server's, as far as 10 ms can tell"))
         );
         assert_eq!(
             judged(1_500, 1_000, 1_010),
-            (State::Ok, text("this machine is 490 ms behind the server"))
+            (Found::Ok, text("this machine is 490 ms behind the server"))
         );
-        assert_eq!(judged(1_000, 6_000, 6_010).0, State::Warn);
+        assert_eq!(judged(1_000, 6_000, 6_010).0, Found::Warn);
         assert_eq!(
             judged(1_000, 401_000, 401_010),
-            (State::Fail, text("this machine is 400000 ms ahead of the server"))
+            (Found::Fail, text("this machine is 400000 ms ahead of the server"))
         );
-        assert_eq!(judged(-1, 0, 10).0, State::Unknown);
+        assert_eq!(judged(-1, 0, 10).0, Found::Unknown);
     }
 }

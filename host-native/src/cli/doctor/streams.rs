@@ -1,6 +1,7 @@
 //! The streams: settings one by one, identity, archive, and how soon an acknowledged event is on the disk.
 
 use super::super::exit::CliError;
+use super::super::exit_nats::LOST;
 use super::{Check, Findings, State};
 use crate::error::KeyError;
 use crate::host::Host;
@@ -117,9 +118,9 @@ fn stands<'a>(findings: &mut Findings, said: &'a Said, known: bool) -> Option<&'
             said.stream,
             "it does not exist",
             if known {
-                "this registry was published to it, and sync makes no other: check the server's address; if it is lost, bring it back from the server's backup".to_owned()
+                LOST.to_owned()
             } else {
-                format!("cim-keys{again} sync makes it, on a host that keeps the steward's key; if it was lost, bring it back from the server's backup")
+                format!("cim-keys{again} sync makes it, on a host that keeps the steward's key")
             },
         ),
         (Some(Err(error)), _) => findings.fail(said.stream, error.to_string(), "see the server's log"),
