@@ -147,6 +147,7 @@ impl Machine {
                     match self.ours(own, &admitted.recorded) {
                         Mine::Confirmed(draft_hash) => {
                             self.unsent = 0;
+                            self.tried.clear();
                             // It may have overtaken commands that stand before it in the journal: the overlay is
                             // folded anew from those that are still pending.
                             progress.recheck_due = true;
