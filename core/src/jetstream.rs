@@ -65,11 +65,14 @@ impl Endpoints {
     }
 }
 
-/// Asks for up to `count` messages from sequence `first` on. May be answered by a copy that is behind: its end proves
-/// nothing.
+/// Bytes of messages after which a read has enough, however few they are: about as much as an append may have.
+pub const READ_BYTES: usize = 8 * 1024 * 1024;
+
+/// Asks for up to `count` messages from sequence `first` on, and about [`READ_BYTES`] of them. May be answered by a copy that
+/// is behind: its end proves nothing.
 #[must_use]
 pub fn direct_get(first: u64, count: u64) -> String {
-    format!(r#"{{"seq":{first},"batch":{count}}}"#)
+    format!(r#"{{"seq":{first},"batch":{count},"max_bytes":{READ_BYTES}}}"#)
 }
 
 /// Asks for one message.
@@ -538,7 +541,7 @@ mod tests {
 
     #[test]
     fn requests_and_versions() {
-        assert_eq!(direct_get(7, 500), r#"{"seq":7,"batch":500}"#);
+        assert_eq!(direct_get(7, 500), r#"{"seq":7,"batch":500,"max_bytes":8388608}"#);
         assert_eq!(message_get(7), r#"{"seq":7}"#);
         assert_eq!(server_version("v2.12.0-RC.1"), Some((2, 12, 0)));
         assert_eq!(server_version("2.15.1+x"), Some((2, 15, 1)));

@@ -15,8 +15,8 @@ use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-/// Messages asked for in one read.
-pub(super) const READ_LIMIT: u32 = 500;
+/// Messages asked for in one read: enough that a far server's round trips are a small part of it.
+pub(super) const READ_LIMIT: u32 = 2_000;
 
 impl Machine {
     pub(super) fn read(&mut self) -> Vec<Output> {

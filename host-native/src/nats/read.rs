@@ -4,7 +4,7 @@ use super::link::{Link, Trouble, header_list};
 use super::streams::{self, StreamsError};
 use async_nats::Message;
 use cim_keys_core::admission::StoredMessage;
-use cim_keys_core::jetstream;
+use cim_keys_core::jetstream::{self, READ_BYTES};
 use cim_keys_core::sync::{Failure, Read};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -25,8 +25,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Asks the stream's leader how it stands, and reads what is stored behind `after`, at most `limit` messages. A gap
-    /// in what the leader has ends the list.
+    /// Asks the stream's leader how it stands, and reads what is stored behind `after`, at most `limit` messages and about
+    /// [`READ_BYTES`]. A gap in what the leader has ends the list.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -45,7 +45,7 @@ impl Reader {
         // One message alone costs the same either way, and its header block never breaks the connection so.
         let careful = limit == 1 || self.careful.contains(stream);
         let until = if careful { last.min(next.saturating_add(CAREFUL - 1)) } else { last };
-        while next <= until {
+        while next <= until && size(&messages) < READ_BYTES {
             let before = next;
             if !careful {
                 match batch(link, stream, next, until - next + 1).await {
@@ -73,6 +73,10 @@ impl Reader {
         self.careful.remove(stream);
         Ok(Read { info, messages })
     }
+}
+
+fn size(messages: &[StoredMessage]) -> usize {
+    messages.iter().map(|message| message.payload.len()).sum()
 }
 
 /// One message of a batch.

@@ -159,7 +159,8 @@ export class Link {
     const last = Math.min(info.last, after + limit);
     const messages: StoredMessage[] = [];
     let next = Math.max(after + 1, info.first);
-    while (next <= last) {
+    const size = () => messages.reduce((bytes, { payload }) => bytes + payload.length, 0);
+    while (next <= last && size() < this.#core.batch_bytes()) {
       const before = next;
       const batch = await this.#batch(from.direct_get, next, last - next + 1);
       if ("failure" in batch) {
