@@ -268,14 +268,20 @@ fn a_terminal_shows_how_long_it_waits_and_is_wiped() {
     let (watch, mut terminal) = person.start_on_terminal(&["sync", "--watch", "--server", &url]);
     let mut drawn = Vec::new();
     let mut shows = |what: &str, drawn: &mut Vec<u8>| {
+        let begun = Instant::now();
         while !String::from_utf8_lossy(drawn).contains(what) {
+            // It is drawn anew as long as it runs.
+            let shown = String::from_utf8_lossy(drawn);
+            assert!(begun.elapsed() < wait::PATIENCE, "{what}: {shown:?}");
             let mut piece = [0; 4096];
             let read = terminal.read(&mut piece).unwrap_or(0);
             assert!(read > 0, "{what}: {:?}", String::from_utf8_lossy(drawn));
             drawn.extend(&piece[..read]);
         }
     };
-    shows("\u{1b}[Kwaiting for 1 s, looks again in ", &mut drawn);
+    // Which second is drawn is chance.
+    shows("\u{1b}[Kwaiting for ", &mut drawn);
+    shows(" s, looks again in ", &mut drawn);
     server.restart();
     shows("  idle       ", &mut drawn);
     watch.signal(Signal::INT);
