@@ -285,7 +285,7 @@ test("the machine speaks plain objects", () => {
   const machine = new api.Machine(vectors.registry, null);
   const random = new Uint8Array(16);
   const handle = (input) => machine.handle(input, 1000, random);
-  assert.deepEqual(handle("tick"), [{ report: "working" }, { follow: { on: true } }, { read_from: { stream: "KEYS_EVENTS", after: 0, limit: 500 } }]);
+  assert.deepEqual(handle("tick"), [{ report: "working" }, { follow: { on: true } }, { read_from: { stream: "KEYS_EVENTS", after: 0, limit: 2000 } }]);
   assert.deepEqual(handle({ tail: vectors.stream[1] }), [], "what is not asked for is kept for later");
   const missing = handle({ read_failed: "stream_missing" });
   assert.equal(missing[0], "drop");
