@@ -315,7 +315,7 @@ test("answers of the server are judged by the core", () => {
   assert.equal(logged(head.replace("KEYS_EVENTS", "OTHER")), null);
   assert.equal(code(() => api.parse_logged("", at, bytes(""), bytes(""))), "argument");
   assert.deepEqual(api.parse_message(bytes({ error: { err_code: 10037 } })), { message: null });
-  assert.equal(api.direct_get_request(3, 4), '{"seq":3,"batch":4}');
+  assert.equal(api.direct_get_request(3, 4), '{"seq":3,"batch":4,"max_bytes":8388608}');
   const ends = api.endpoints(vectors.registry, api.edge_api_prefix(), "UABC");
   assert.equal(ends.stream_info, "CIMKEYS.API.STREAM.INFO.KEYS_EVENTS");
   assert.equal(ends.inbox, "_INBOX_UABC");
