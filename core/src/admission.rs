@@ -7,6 +7,7 @@ use crate::envelope::{self, OpenError, Opened, SCHEMA_VERSION};
 use crate::event::{Event, Fact};
 use crate::headers::Headers;
 use crate::nkey::PublicKey;
+use crate::order;
 use crate::registry::{EntityId, Facts, Lookup, Missing, Recorded, voided};
 use crate::rules::{self, Fault, Reason, Violation};
 use alloc::collections::BTreeSet;
@@ -42,7 +43,25 @@ impl StoredMessage {
     pub fn digest(&self) -> Digest {
         Digest::of_all([self.subject.as_bytes(), self.payload.as_slice()])
     }
+
+    /// What is compared to know whether it is judged alike: the headers too, whatever their order. Those of transport are
+    /// left out, for each attempt has its own, and a mirror strips some.
+    #[must_use]
+    pub fn content(&self) -> Digest {
+        let mut headers: Vec<(String, &str)> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value))
+            .filter(|(name, _)| !TRANSPORT.iter().any(|transport| name.starts_with(transport)))
+            .collect();
+        order::sort_by_text(&mut headers, |(name, _)| name.clone());
+        let headers = headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+        Digest::of_all([self.subject.as_bytes(), self.payload.as_slice()].into_iter().chain(headers))
+    }
 }
+
+/// How names of headers begin that an attempt adds.
+const TRANSPORT: [&str; 3] = ["nats-expected-", "nats-batch-", "content-type"];
 
 /// Payloads of foreign messages may be anything.
 mod bytes {

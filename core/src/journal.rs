@@ -115,6 +115,36 @@ pub struct Pending {
     pub messages_hash: Option<Digest>,
 }
 
+impl Pending {
+    /// What is sent of it.
+    #[must_use]
+    pub fn ready(&self) -> Ready {
+        Ready {
+            position: self.position,
+            command_id: self.context.command_id,
+            attempt: self.context.attempt,
+            command_hash: self.command.hash(),
+            draft_hash: self.draft_hash,
+            authority: self.context.authority,
+            envelopes: self.envelopes.clone(),
+            messages_hash: self.messages_hash,
+        }
+    }
+
+    /// What the journal knows of it where it stands so.
+    #[must_use]
+    pub fn own(&self, state: State) -> Own {
+        Own {
+            command_id: self.context.command_id,
+            position: self.position,
+            state,
+            draft_hash: self.draft_hash,
+            command_hash: self.command.hash(),
+            authority: self.context.authority,
+        }
+    }
+}
+
 /// A command whose messages can be sent: decided on exactly the state that the commands before it leave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {

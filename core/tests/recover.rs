@@ -3,12 +3,13 @@
 mod lab;
 
 use cim_keys_core::admission::StoredMessage;
+use cim_keys_core::headers::Headers;
 use cim_keys_core::journal::{Progress, StreamIdentity};
 use cim_keys_core::sync::{Confirmed, last_agreeing, recover};
 use lab::*;
 
 fn known(messages: &[StoredMessage]) -> impl Fn(u64) -> Option<cim_keys_core::digest::Digest> + '_ {
-    |sequence| messages.iter().find(|m| m.sequence == sequence).map(StoredMessage::digest)
+    |sequence| messages.iter().find(|m| m.sequence == sequence).map(StoredMessage::content)
 }
 
 #[test]
@@ -27,6 +28,27 @@ fn the_point_that_agrees_is_the_last_one_that_is_the_same() {
     stream[6] = lab.stream[6].clone();
     assert_eq!(last_agreeing(&stream, known(&lab.stream)), Some(4));
     assert_eq!(last_agreeing(&[], known(&lab.stream)), None);
+}
+
+#[test]
+fn headers_make_a_message_another_one_and_those_of_an_attempt_do_not() {
+    let lab = Lab::founded();
+    let with = |names: &[(&str, &str)], turn: usize| {
+        let mut stream = lab.stream.clone();
+        let mut headers: Vec<_> =
+            stream[3].headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        headers.extend(names.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+        headers.rotate_left(turn);
+        stream[3].headers = Headers::received(headers);
+        last_agreeing(&stream, known(&lab.stream))
+    };
+    let all = Some(lab.sequence);
+    assert_eq!(with(&[], 0), all);
+    assert_eq!(with(&[], 4), all, "their order says nothing");
+    assert_eq!(with(&[("Nats-Expected-Last-Sequence", "3"), ("Nats-Batch-Id", "x")], 1), all);
+    for added in ["Nats-Sequence", "CIM-Event-Id", "X"] {
+        assert_eq!(with(&[(added, "3")], 0), Some(3), "{added}");
+    }
 }
 
 #[test]
@@ -50,7 +72,7 @@ fn what_was_ours_is_pending_and_what_was_others_is_named() {
     let found = recover(id, &before, kept, lab.stream.clone(), &[ours]).unwrap();
     // then the journal is where it was before them,
     assert_eq!(found.registry, state);
-    let digest = known(&lab.stream)(kept);
+    let digest = lab.stream.iter().find(|message| message.sequence == kept).map(StoredMessage::digest);
     let progress = Progress {
         stream,
         head: kept,

@@ -49,7 +49,7 @@ pub async fn plan(store: &Store, target: &Target, now: i64) -> Result<Plan, Reco
     }
     let messages = trail(store, progress.head)?;
     let digests: BTreeMap<u64, Digest> =
-        messages.iter().map(|message| (message.sequence, message.digest())).collect();
+        messages.iter().map(|message| (message.sequence, message.content())).collect();
     let kept = agreed(&mut source, &info, &digests, progress.head).await?;
     if kept == progress.head && !stored_anew(&mut source, &progress).await? {
         return Err(RecoverError::Agrees { head: kept });
@@ -99,7 +99,7 @@ pub async fn join(store: &Store, target: &Target, now: i64) -> Result<StreamIden
                 what: "the journal lacks its registry's founding".to_owned(),
             });
         }
-        let digests = messages.iter().map(|message| (message.sequence, message.digest())).collect();
+        let digests = messages.iter().map(|message| (message.sequence, message.content())).collect();
         let kept = agreed(&mut source, &info, &digests, head).await?;
         if kept < head {
             return Err(RecoverError::Differs { sequence: kept + 1 });
@@ -219,7 +219,7 @@ async fn diverges(source: &mut Source<'_>, info: &StreamInfo, kept: u64) -> Resu
         return Ok(true);
     }
     let here = source.read_from(KEYS_EVENTS, kept, 1).await?.messages;
-    Ok(here.first().is_none_or(|here| here.digest() != found.digest()))
+    Ok(here.first().is_none_or(|here| here.content() != found.content()))
 }
 
 /// Why a journal cannot be recovered.

@@ -387,10 +387,8 @@ fn read_server(shared: &Shared, server: TcpStream, to_client: &Sender<Order>) {
 fn write_orders(orders: &Receiver<Order>, mut to: &TcpStream, other: &TcpStream) {
     for order in orders {
         let (Order::Write(due, bytes) | Order::Part(due, bytes, _)) = &order;
-        let ahead = due.saturating_duration_since(Instant::now());
-        if !ahead.is_zero() {
-            thread::sleep(ahead);
-        }
+        // The delay is the fault.
+        wait::pass(due.saturating_duration_since(Instant::now()));
         if let Order::Part(..) = &order {
             // First the client's side, or the answer could still slip through.
             let _ = other.shutdown(Shutdown::Both);

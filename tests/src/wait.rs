@@ -21,6 +21,13 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Looks beside other work of a runtime, for as long as it takes: who waits has a bound of its own.
+pub async fn beside(mut look: impl FnMut() -> bool) {
+    while !look() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// Lets time pass where the time itself is what is tested.
 pub fn pass(time: Duration) {
     thread::sleep(time);

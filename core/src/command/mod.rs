@@ -15,7 +15,7 @@ pub use rejection::Rejection;
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::draft::Draft;
-use crate::envelope::SCHEMA_VERSION;
+use crate::envelope::{self, Envelope, OpenError, SCHEMA_VERSION};
 use crate::json;
 use crate::jwt::{AccountLimits, UserRights};
 use crate::nkey::{Kind, PublicKey};
@@ -130,6 +130,36 @@ pub struct HandedOut {
     pub issued_at: i64,
 }
 
+impl HandedOut {
+    /// Whose creds or token come of this command, and when its newest attempt issued them: later than every attempt before.
+    /// Whether anybody has them is the host's to know. None for commands of which none come.
+    ///
+    /// # Errors
+    /// A message cannot be read: the journal is damaged.
+    pub fn by(
+        command: &Command,
+        context: &Context,
+        messages: &[Envelope],
+    ) -> Result<Option<Self>, OpenError> {
+        let (account, user) = match command {
+            Command::CreateUser { account, .. } => match context.keys.first() {
+                Some(user) => (*account, *user),
+                None => return Ok(None),
+            },
+            Command::GenerateCredentials { account, user, .. }
+            | Command::SetPermissions { account, user, .. } => (*account, *user),
+            _ => return Ok(None),
+        };
+        let mut issued_at = context.now.seconds();
+        for message in messages {
+            let event = envelope::decode(message.subject.as_str(), &message.headers, &message.payload)?.event;
+            let claims = event.claims().filter(|claims| claims.subject == user);
+            issued_at = claims.map_or(issued_at, |claims| issued_at.max(claims.issued_at));
+        }
+        Ok(Some(Self { account, user, issued_at }))
+    }
+}
+
 /// A scoped signing key's role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -182,6 +212,18 @@ impl Command {
             self,
             Self::RevokeUser { .. } | Self::RevokeKey { .. } | Self::VoidCommand { revoke: Some(_), .. }
         )
+    }
+
+    /// The account in which a signing key of that account may vouch for it; none where it takes a key of the operator.
+    #[must_use]
+    pub fn in_account(&self) -> Option<PublicKey> {
+        match self {
+            Self::CreateUser { account, .. }
+            | Self::SetPermissions { account, .. }
+            | Self::GenerateCredentials { account, .. }
+            | Self::VoidCommand { account: Some(account), .. } => Some(*account),
+            _ => None,
+        }
     }
 
     /// Digest of the command: the same id with another digest is another promise.

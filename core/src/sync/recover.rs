@@ -58,10 +58,10 @@ pub struct Confirmed {
 /// The last of these messages up to which the journal has all of them; none where it has another one in place of the first.
 ///
 /// One message that is the same proves nothing of those before it: what was lost may have been published again, by chance
-/// at the same place.
+/// at the same place. Compared is their [content](StoredMessage::content): other headers make another message.
 #[must_use]
 pub fn last_agreeing(found: &[StoredMessage], known: impl Fn(u64) -> Option<Digest>) -> Option<u64> {
-    let same = |message: &&StoredMessage| known(message.sequence) == Some(message.digest());
+    let same = |message: &&StoredMessage| known(message.sequence) == Some(message.content());
     found.iter().take_while(same).last().map(|message| message.sequence)
 }
 

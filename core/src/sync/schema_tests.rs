@@ -12,7 +12,7 @@ use crate::command::{Command, decide_as};
 use crate::context::Context;
 use crate::draft::Decision;
 use crate::event::Fact;
-use crate::journal::{Own, Pending, Progress, Ready, State, StreamIdentity};
+use crate::journal::{Pending, Progress, State, StreamIdentity};
 use crate::lab::{Lab, OPERATOR, OPERATOR_SIGNING, create_user, forge, forge_in};
 use crate::nkey::{Kind, PublicKey};
 use crate::registry::{Entity, EntityId, Lookup, Registry};
@@ -85,7 +85,8 @@ impl Reader {
             }
             Output::LoadFacts { scopes } => {
                 let asked = |p: &&Pending| scopes.contains(&Lookup::Command(p.context.command_id));
-                let own = self.pending.iter().filter(asked).map(own).collect();
+                let own =
+                    self.pending.iter().filter(asked).map(|pending| pending.own(State::Pending)).collect();
                 Input::Facts { facts: self.registry.facts(scopes, false), own }
             }
             Output::Load { after, .. } => {
@@ -93,7 +94,8 @@ impl Reader {
                 Input::Loaded { commands, more: false, held_revocations: Vec::new(), revision: 1 }
             }
             Output::Gather { after, .. } => {
-                let commands = self.pending.iter().filter(|p| p.position > *after).map(ready).collect();
+                let commands =
+                    self.pending.iter().filter(|p| p.position > *after).map(Pending::ready).collect();
                 Input::Gathered { commands, held_revocations: Vec::new() }
             }
             Output::Persist(persist) => {
@@ -173,30 +175,6 @@ fn info(lab: &Lab, is_archive: bool, first: u64) -> StreamInfo {
         last: lab.sequence,
         first_age: None,
         server: Some((2, 15, 1)),
-    }
-}
-
-fn ready(pending: &Pending) -> Ready {
-    Ready {
-        position: pending.position,
-        command_id: pending.context.command_id,
-        attempt: pending.context.attempt,
-        command_hash: pending.command.hash(),
-        draft_hash: pending.draft_hash,
-        authority: pending.context.authority,
-        envelopes: pending.envelopes.clone(),
-        messages_hash: pending.messages_hash,
-    }
-}
-
-fn own(pending: &Pending) -> Own {
-    Own {
-        command_id: pending.context.command_id,
-        position: pending.position,
-        state: State::Pending,
-        draft_hash: pending.draft_hash,
-        command_hash: pending.command.hash(),
-        authority: pending.context.authority,
     }
 }
 

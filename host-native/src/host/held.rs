@@ -9,9 +9,8 @@ use crate::store::{Committed, Entry, Promised};
 use cim_keys_core::command::{self, Command, HandedOut, Rejection};
 use cim_keys_core::context::Context;
 use cim_keys_core::draft::Draft;
-use cim_keys_core::envelope;
 use cim_keys_core::journal::State;
-use cim_keys_core::nkey::{Kind, PublicKey};
+use cim_keys_core::nkey::Kind;
 use cim_keys_core::registry::{EntityId, Facts, Lookup};
 use cim_keys_core::rules::Violation;
 use uuid::Uuid;
@@ -214,7 +213,7 @@ impl Host {
     ) -> Result<Request, KeyError> {
         let operator = self.operator_key(self.store.registry_id()?.operator)?;
         let own = promised.context.authority;
-        let account = account_of(&promised.command).filter(|_| own.kind() == Kind::Account);
+        let account = promised.command.in_account().filter(|_| own.kind() == Kind::Account);
         let (account, authority) = match account {
             Some(account) if revoke.is_none() && !self.store.is_kept(operator)? => (Some(account), own),
             _ => (None, operator),
@@ -254,43 +253,18 @@ impl Host {
     /// Whose creds or token somebody may have by this command. What is kept here alone is nobody's; of a user whose seed
     /// was made elsewhere, or whose command came in a bundle, this host cannot know.
     fn handed_out(&self, promised: &Promised) -> Result<Option<HandedOut>, KeyError> {
-        let (account, user, given) = match &promised.command {
-            Command::CreateUser { account, .. } => {
-                let Some(user) = promised.context.keys.first().copied() else { return Ok(None) };
-                let here = self.store.hand_out(*account, user)?.is_some() || self.store.is_kept(user)?;
-                (*account, user, promised.handed_out || !here)
+        let found = HandedOut::by(&promised.command, &promised.context, &promised.envelopes)
+            .map_err(|error| internal(&error.to_string()))?;
+        let Some(HandedOut { account, user, .. }) = found else { return Ok(None) };
+        let given = match &promised.command {
+            Command::CreateUser { .. } => {
+                let here = self.store.hand_out(account, user)?.is_some() || self.store.is_kept(user)?;
+                promised.handed_out || !here
             }
-            Command::GenerateCredentials { account, user, .. } => {
-                (*account, *user, promised.handed_out || promised.imported)
-            }
-            Command::SetPermissions { account, user, .. } => (*account, *user, promised.handed_out),
-            _ => return Ok(None),
+            Command::GenerateCredentials { .. } => promised.handed_out || promised.imported,
+            _ => promised.handed_out,
         };
-        let issued_at = issued_at(promised, user)?;
-        Ok(given.then_some(HandedOut { account, user, issued_at }))
-    }
-}
-
-/// When the newest attempt issued the user's token: later than every attempt before.
-fn issued_at(promised: &Promised, user: PublicKey) -> Result<i64, KeyError> {
-    let mut newest = promised.context.now.seconds();
-    for message in &promised.envelopes {
-        let opened = envelope::decode(message.subject.as_str(), &message.headers, &message.payload);
-        let event = opened.map_err(|error| internal(&error.to_string()))?.event;
-        let issued = event.claims().filter(|claims| claims.subject == user).map(|claims| claims.issued_at);
-        newest = newest.max(issued.unwrap_or(newest));
-    }
-    Ok(newest)
-}
-
-/// The account in which a command's own authority signs, where it is none of the operator's.
-fn account_of(command: &Command) -> Option<PublicKey> {
-    match command {
-        Command::CreateUser { account, .. }
-        | Command::SetPermissions { account, .. }
-        | Command::GenerateCredentials { account, .. }
-        | Command::VoidCommand { account: Some(account), .. } => Some(*account),
-        _ => None,
+        Ok(found.filter(|_| given))
     }
 }
 

@@ -169,8 +169,8 @@ fn copy(folder: &TempDir, seed: u64) -> (TempDir, Host) {
     (other, host)
 }
 
-fn user(host: &Host, account: PublicKey, name: &str) -> PublicKey {
-    let user = NewUser {
+fn new_user(account: PublicKey, name: &str) -> NewUser {
+    NewUser {
         account,
         name: name.into(),
         access: Access::Own(Box::default()),
@@ -179,8 +179,11 @@ fn user(host: &Host, account: PublicKey, name: &str) -> PublicKey {
         key: None,
         credentials: true,
         keep: false,
-    };
-    host.create_user(user).unwrap().keys[0]
+    }
+}
+
+fn user(host: &Host, account: PublicKey, name: &str) -> PublicKey {
+    host.create_user(new_user(account, name)).unwrap().keys[0]
 }
 
 fn revoke(host: &Host, account: PublicKey, user: PublicKey) -> Uuid {

@@ -1,10 +1,11 @@
 //! What somebody wants: each command by its own export, drafts, their completion.
 
-use cim_keys_core::command::{Command, decide};
+use cim_keys_core::command::{Command, HandedOut, decide};
 use cim_keys_core::context::{Context, RegistryId};
 use cim_keys_core::digest::Digest;
 use cim_keys_core::draft::{Draft, authority_message, draft_hash, messages_hash};
 use cim_keys_core::envelope::Envelope;
+use cim_keys_core::journal::{Pending, State as JournalState};
 use cim_keys_core::nkey::Signature;
 
 use crate::registry::State;
@@ -52,8 +53,12 @@ commands! {
 exports! {
     command_facts(command: Command, context: Context, registry: RegistryId) {
         let keys: Vec<_> = command.keys().into_iter().map(|kind| kind.as_str()).collect();
-        (command.hash(), command.scope(&context, &registry), keys)
+        (command.hash(), command.in_account(), command.scope(&context, &registry), keys)
     }
+    command_handed_out(command: Command, context: Context, messages: Vec<Envelope>) {
+        HandedOut::by(&command, &context, &messages)?
+    }
+    journal_pending(pending: Pending, state: JournalState) { (pending.ready(), pending.own(state)) }
     command_decide(state: State, command: Command, context: Context, registry: RegistryId) {
         let facts = state.registry().facts(&command.scope(&context, &registry), true);
         let draft = decide(&facts, &command, &context)?;

@@ -101,6 +101,7 @@ exports! {
         rules::judge(&mut facts, &events)?
     }
 
+    admission_content(message: StoredMessage) { message.content() }
     admission_digest(message: StoredMessage) { message.digest() }
     admission_push(assembler: Assembler, message: StoredMessage) {
         let mut assembler = assembler;

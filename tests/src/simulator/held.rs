@@ -6,7 +6,6 @@ use super::store::Entry;
 use super::workload;
 use cim_keys_core::command::{Command, HandedOut, Rejection};
 use cim_keys_core::context::Context;
-use cim_keys_core::envelope;
 use cim_keys_core::journal::State;
 use cim_keys_core::nkey::{Kind, PublicKey};
 use cim_keys_core::registry::{Entity, EntityId, Lookup, Registry};
@@ -124,7 +123,7 @@ impl Host {
             return Word::Refused;
         };
         // A signing key speaks for its own attempts alone; where creds are out, it must be the operator.
-        let account = account_of(&entry.pending.command).filter(|_| {
+        let account = entry.pending.command.in_account().filter(|_| {
             own.authority.kind() == Kind::Account && revoke.is_none() && own.now.millis() % 2 == 0
         });
         let authority = if account.is_some() { own.authority } else { operator };
@@ -183,35 +182,12 @@ pub(crate) fn used_up(registry: &Registry, id: Uuid, authority: PublicKey) -> bo
 
 /// Whose creds or token somebody may have by this command.
 fn handed_out(entry: &Entry) -> Option<HandedOut> {
-    let (account, user, given) = match &entry.pending.command {
-        Command::CreateUser { account, .. } => {
-            (*account, *entry.pending.context.keys.first()?, entry.handed_out)
-        }
-        Command::GenerateCredentials { account, user, .. } => {
-            (*account, *user, entry.handed_out || entry.imported)
-        }
-        Command::SetPermissions { account, user, .. } => (*account, *user, entry.handed_out),
-        _ => return None,
+    let given = match &entry.pending.command {
+        Command::GenerateCredentials { .. } => entry.handed_out || entry.imported,
+        _ => entry.handed_out,
     };
-    // When the newest attempt issued the token: later than every attempt before.
-    let issued = entry.pending.envelopes.iter().filter_map(|message| {
-        let event =
-            envelope::decode(message.subject.as_str(), &message.headers, &message.payload).ok()?.event;
-        event.claims().filter(|claims| claims.subject == user).map(|claims| claims.issued_at)
-    });
-    let issued_at = issued.fold(entry.pending.context.now.seconds(), i64::max);
-    given.then_some(HandedOut { account, user, issued_at })
-}
-
-/// The account in which a command's own authority signs, where it is none of the operator's.
-fn account_of(command: &Command) -> Option<PublicKey> {
-    match command {
-        Command::CreateUser { account, .. }
-        | Command::SetPermissions { account, .. }
-        | Command::GenerateCredentials { account, .. }
-        | Command::VoidCommand { account: Some(account), .. } => Some(*account),
-        _ => None,
-    }
+    let pending = &entry.pending;
+    HandedOut::by(&pending.command, &pending.context, &pending.envelopes).ok().flatten().filter(|_| given)
 }
 
 /// Whether what a revocation wants holds already, with at least its time.

@@ -7,7 +7,7 @@ use cim_keys_core::digest::Digest;
 use cim_keys_core::draft::Decision;
 use cim_keys_core::envelope::Envelope;
 use cim_keys_core::event::{Event, Fact};
-use cim_keys_core::journal::{Own, Pending, Progress, Ready, State};
+use cim_keys_core::journal::{Pending, Progress, State};
 use cim_keys_core::registry::{Entity, EntityId, Facts, Lookup, Registry};
 use cim_keys_core::rules::{self, Reason};
 use cim_keys_core::sync::{Confirmed, Input, Landed, Overlay, Persist, Persisted, last_agreeing, recover};
@@ -117,7 +117,7 @@ impl Store {
     /// Answers `LoadFacts`.
     pub(crate) fn facts(&self, scopes: &[Lookup]) -> Input {
         let own = scopes.iter().filter_map(|lookup| match lookup {
-            Lookup::Command(id) => self.entry(*id).map(Entry::own),
+            Lookup::Command(id) => self.entry(*id).map(|entry| entry.pending.own(entry.state)),
             _ => None,
         });
         Input::Facts { own: own.collect(), facts: self.registry.facts(scopes, false) }
@@ -146,7 +146,7 @@ impl Store {
                 break;
             }
             left = left.saturating_sub(entry.pending.envelopes.len());
-            commands.push(entry.ready());
+            commands.push(entry.pending.ready());
         }
         Input::Gathered { commands, held_revocations: self.held_revocations() }
     }
@@ -326,7 +326,7 @@ impl Store {
         if !messages.keys().copied().eq(1..=self.progress.head) {
             return None;
         }
-        let digest = |sequence| messages.get(&sequence).map(StoredMessage::digest);
+        let digest = |sequence| messages.get(&sequence).map(StoredMessage::content);
         let kept = last_agreeing(stream, digest).unwrap_or(0);
         let own: Vec<Confirmed> = self
             .entries
@@ -409,20 +409,6 @@ impl Store {
 }
 
 impl Entry {
-    fn ready(&self) -> Ready {
-        let pending = &self.pending;
-        Ready {
-            position: pending.position,
-            command_id: pending.context.command_id,
-            attempt: pending.context.attempt,
-            command_hash: pending.command.hash(),
-            draft_hash: pending.draft_hash,
-            authority: pending.context.authority,
-            envelopes: pending.envelopes.clone(),
-            messages_hash: pending.messages_hash,
-        }
-    }
-
     /// Its messages where they were confirmed.
     fn confirmed(&self) -> impl Iterator<Item = StoredMessage> {
         self.first.into_iter().flat_map(|first| (first..).zip(&self.pending.envelopes)).map(
@@ -434,17 +420,6 @@ impl Entry {
                 time: None,
             },
         )
-    }
-
-    fn own(&self) -> Own {
-        Own {
-            command_id: self.pending.context.command_id,
-            position: self.pending.position,
-            state: self.state,
-            draft_hash: self.pending.draft_hash,
-            command_hash: self.pending.command.hash(),
-            authority: self.pending.context.authority,
-        }
     }
 
     fn events(&self) -> Option<Vec<Event>> {

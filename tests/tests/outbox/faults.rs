@@ -50,11 +50,7 @@ fn meanwhile(outbox: &Outbox, target: &Target, trouble: impl FnOnce()) -> Vec<Re
         scope.spawn(|| {
             let mut pump = OutboxPump::new(outbox, target.clone()).unwrap();
             block_on(async {
-                let settled = async {
-                    while !ended() || outbox.counts().unwrap().pending > 0 {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                };
+                let settled = wait::beside(|| ended() && outbox.counts().unwrap().pending == 0);
                 assert_eq!(pump.stay(settled, |_| {}).await, Ok(End::Stopped));
             });
         });

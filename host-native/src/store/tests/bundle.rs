@@ -178,16 +178,7 @@ fn what_does_not_stand_refuses_the_whole_bundle() {
     // The same id with other content.
     let (_c, c) = copy(&folder, 3);
     let id = bundle.commands[0].context.command_id;
-    let request = NewUser {
-        account: app,
-        name: "mallory".into(),
-        access: Access::Own(Box::default()),
-        expires: 0,
-        tags: Vec::new(),
-        key: None,
-        credentials: false,
-        keep: false,
-    };
+    let request = NewUser { credentials: false, ..new_user(app, "mallory") };
     c.store().connection.lock().unwrap().execute("DELETE FROM journal WHERE state = 'pending'", []).unwrap();
     c.run(&Request { command_id: Some(id), ..Request::from(request) }).unwrap();
     let before = all(&c);

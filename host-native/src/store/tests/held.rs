@@ -406,16 +406,7 @@ fn creds_under_an_id_that_somebody_took_are_named_and_end_by_hand() {
     }
     assert_eq!(state(&two.a, id), State::Held);
     // until that user was made known and revoked.
-    let known = NewUser {
-        account: two.app,
-        name: "known".into(),
-        access: Access::Own(Box::default()),
-        expires: 0,
-        tags: Vec::new(),
-        key: Some(alice),
-        credentials: false,
-        keep: false,
-    };
+    let known = NewUser { key: Some(alice), credentials: false, ..new_user(two.app, "known") };
     two.a.create_user(known).unwrap();
     revoke(&two.a, two.app, alice);
     two.meet();
@@ -436,17 +427,8 @@ fn a_command_that_a_void_did_not_bind_is_known_as_admitted() {
     let mut stream = Stream::default();
     sync(&a, &mut stream);
     let (other, b) = copy(&one, 2);
-    let alice = NewUser {
-        account: app,
-        name: "alice".into(),
-        access: Access::Own(Box::default()),
-        expires: 0,
-        tags: Vec::new(),
-        key: None,
-        credentials: true,
-        keep: false,
-    };
-    let made = a.run(&Request { authority: Some(second), ..Request::from(alice) }).unwrap();
+    let alice = Request::from(new_user(app, "alice"));
+    let made = a.run(&Request { authority: Some(second), ..alice }).unwrap();
     let (id, alice) = (made.command_id, made.keys[0]);
     // when the first key voids its id, which binds that key alone, and the command comes to the stream,
     let void = Command::VoidCommand { command_id: id, account: Some(app), revoke: None };
@@ -502,17 +484,8 @@ fn an_attempt_that_was_replaced_meanwhile_is_not_confirmed_by_its_id() {
     two.agree(id);
 }
 
-fn new_user(account: PublicKey, name: &str, key: Option<PublicKey>, keep: bool) -> NewUser {
-    NewUser {
-        account,
-        name: name.into(),
-        access: Access::Own(Box::default()),
-        expires: 0,
-        tags: Vec::new(),
-        key,
-        credentials: false,
-        keep,
-    }
+fn with_key(account: PublicKey, name: &str, key: Option<PublicKey>, keep: bool) -> NewUser {
+    NewUser { key, credentials: false, keep, ..new_user(account, name) }
 }
 
 #[test]
@@ -522,15 +495,15 @@ fn what_is_given_up_takes_the_seeds_along_that_it_made_and_nothing_else_names() 
     let (folder, b) = copy(&one, 2);
     let mut two = Two { a, b, app, stream: Stream::default(), folders: [one, folder] };
     sync(&two.a, &mut two.stream);
-    let alice = two.a.create_user(new_user(two.app, "alice", None, true)).unwrap().keys[0];
+    let alice = two.a.create_user(with_key(two.app, "alice", None, true)).unwrap().keys[0];
     let own = two.a.make_own(Kind::User).unwrap();
     two.meet();
     // Given users of keys that were there before, and users with keys of their own, one of which another user has too;
-    let second = two.a.create_user(new_user(other, "alice", Some(alice), false)).unwrap();
-    let brought = two.a.create_user(new_user(other, "own", Some(own), false)).unwrap();
-    let bob = two.a.create_user(new_user(other, "bob", None, true)).unwrap();
-    let carol = two.a.create_user(new_user(other, "carol", None, true)).unwrap();
-    two.a.create_user(new_user(two.app, "bob", Some(bob.keys[0]), false)).unwrap();
+    let second = two.a.create_user(with_key(other, "alice", Some(alice), false)).unwrap();
+    let brought = two.a.create_user(with_key(other, "own", Some(own), false)).unwrap();
+    let bob = two.a.create_user(with_key(other, "bob", None, true)).unwrap();
+    let carol = two.a.create_user(with_key(other, "carol", None, true)).unwrap();
+    two.a.create_user(with_key(two.app, "bob", Some(bob.keys[0]), false)).unwrap();
     for name in ["alice", "own", "bob", "carol"] {
         user(&two.b, other, name);
     }
