@@ -297,7 +297,7 @@ pub enum RecoverError {
 
 impl From<Failure> for RecoverError {
     fn from(failure: Failure) -> Self {
-        Self::Unread { reason: said(failure) }
+        Self::Unread { reason: failure.reason() }
     }
 }
 
@@ -326,22 +326,4 @@ impl RecoverError {
             Self::Key(error) => error.code(),
         }
     }
-}
-
-/// The words that the sync machine has for it.
-fn said(failure: Failure) -> Reason {
-    let (code, text) = match failure {
-        Failure::Unreachable => ("unreachable", "the server cannot be reached or does not answer".to_owned()),
-        Failure::NoResponders => (
-            "no-responders",
-            "nobody answers: the stream has no leader, or JetStream is off for this account".to_owned(),
-        ),
-        Failure::StreamMissing => ("stream-missing", "the stream does not exist".to_owned()),
-        Failure::Permission { subject } => ("permission", format!("not permitted: {subject}")),
-        Failure::Authorization { reason } => {
-            ("authorization", format!("the server refuses the creds: {reason}"))
-        }
-        Failure::Code { code } => ("api", format!("the JetStream API answers with error {code}")),
-    };
-    Reason { code: code.to_owned(), text }
 }

@@ -124,17 +124,31 @@ pub(crate) fn after_reply(reply: &Reply) -> Next {
 
 /// Judges why a read could not be done.
 pub(crate) fn after_failure(failure: &Failure) -> Next {
+    let reason = failure.reason();
     match failure {
-        Failure::Unreachable => Next::Reconnect(reason(
-            "unreachable",
-            "the server cannot be reached or does not answer".to_string(),
-        )),
-        Failure::NoResponders => Next::Wait(unavailable()),
-        Failure::StreamMissing | Failure::Code { code: 10059 } => Next::Block(missing()),
-        Failure::Permission { subject } => Next::Block(permission(subject)),
-        Failure::Authorization { reason } => Next::Block(authorization(reason)),
-        Failure::Code { code } => {
-            Next::Pause(reason("api", format!("the JetStream API answers with error {code}")))
+        Failure::Unreachable => Next::Reconnect(reason),
+        Failure::NoResponders => Next::Wait(reason),
+        Failure::StreamMissing
+        | Failure::Code { code: 10059 }
+        | Failure::Permission { .. }
+        | Failure::Authorization { .. } => Next::Block(reason),
+        Failure::Code { .. } => Next::Pause(reason),
+    }
+}
+
+impl Failure {
+    /// What a person is told of it.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unreachable => {
+                reason("unreachable", "the server cannot be reached or does not answer".to_string())
+            }
+            Self::NoResponders => unavailable(),
+            Self::StreamMissing | Self::Code { code: 10059 } => missing(),
+            Self::Permission { subject } => permission(subject),
+            Self::Authorization { reason: text } => authorization(text),
+            Self::Code { code } => reason("api", format!("the JetStream API answers with error {code}")),
         }
     }
 }
