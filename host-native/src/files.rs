@@ -222,8 +222,7 @@ pub fn own_name(name: &str) -> String {
         return safe;
     }
     let digest = Digest::of(name.as_bytes()).to_string();
-    let short = digest.rsplit(':').next().and_then(|hex| hex.get(..8)).unwrap_or_default();
-    format!("{safe}-{short}")
+    format!("{safe}-{}", digest.get(..8).unwrap_or_default())
 }
 
 /// Options of a file that only its owner may read and write.

@@ -30,21 +30,13 @@ impl Lock {
     /// # Errors
     /// [`PumpError::Locked`] where another process has it, and does not give it up within seconds.
     pub fn take(store: &Path) -> Result<Self, PumpError> {
-        let began = Instant::now();
         let mut asks = None;
-        loop {
-            if let Some(lock) = Self::at_once(store, report::SYNC)? {
-                return Ok(lock);
-            }
+        Self::within(store, report::SYNC, || {
             if asks.is_none() {
                 asks = Self::at_once(store, report::NEXT)?;
             }
-            let patience = if report::is_taken(store, report::WATCH) { HANDED_OVER } else { PATIENCE };
-            if began.elapsed() >= patience {
-                return Err(locked(store, report::SYNC));
-            }
-            std::thread::sleep(STEP);
-        }
+            Ok(if report::is_taken(store, report::WATCH) { HANDED_OVER } else { PATIENCE })
+        })
     }
 
     /// The same for another purpose, and without asking for it: `<store>.<purpose>.lock`.
@@ -52,13 +44,22 @@ impl Lock {
     /// # Errors
     /// See [`take`](Self::take).
     pub fn named(store: &Path, purpose: &'static str) -> Result<Self, PumpError> {
+        Self::within(store, purpose, || Ok(PATIENCE))
+    }
+
+    /// As soon as nobody else has it, for as long as the patience that is asked for with each look.
+    fn within(
+        store: &Path,
+        purpose: &'static str,
+        mut patience: impl FnMut() -> Result<Duration, PumpError>,
+    ) -> Result<Self, PumpError> {
         let began = Instant::now();
         loop {
             if let Some(lock) = Self::at_once(store, purpose)? {
                 return Ok(lock);
             }
-            if began.elapsed() >= PATIENCE {
-                return Err(locked(store, purpose));
+            if began.elapsed() >= patience()? {
+                return Err(PumpError::Locked { purpose, path: report::lock_file(store, purpose) });
             }
             std::thread::sleep(STEP);
         }
@@ -104,10 +105,6 @@ impl Lock {
             Err(error) => Err(failed(error.to_string())),
         }
     }
-}
-
-fn locked(store: &Path, purpose: &'static str) -> PumpError {
-    PumpError::Locked { purpose, path: report::lock_file(store, purpose) }
 }
 
 /// Why a pump cannot work.
