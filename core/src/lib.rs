@@ -57,6 +57,7 @@ pub mod draft;
 // What is confirmed and pending, and the machine that brings it to the stream.
 pub mod admission;
 pub mod bundle;
+pub mod dead;
 pub mod delivery;
 pub mod jetstream;
 pub mod journal;
