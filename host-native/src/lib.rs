@@ -23,6 +23,8 @@ pub mod ports;
 
 // The way to a server.
 #[cfg(feature = "nats")]
+pub mod consume;
+#[cfg(feature = "nats")]
 pub mod dev;
 pub mod nats;
 #[cfg(feature = "nats")]

@@ -137,6 +137,12 @@ impl From<StreamsError> for CliError {
                 Exit::Conflict,
                 Some("it is never changed silently: set what differs, or let a new one be made"),
             ),
+            StreamsError::ConsumerDiffers { .. } => (
+                Exit::Conflict,
+                Some(
+                    "it is never changed silently: set what differs, or delete it and let a new one be made",
+                ),
+            ),
             StreamsError::ArchiveOfAnother { .. } => (Exit::Conflict, None),
             StreamsError::ArchiveAlone { .. } => (
                 Exit::Conflict,
@@ -144,7 +150,7 @@ impl From<StreamsError> for CliError {
                     "bring the stream back from the server's backup; where nobody needs what the archive has, keep it elsewhere and delete it",
                 ),
             ),
-            StreamsError::Refused { code: 10059, .. } => (Exit::NotFound, Some(MAKES)),
+            StreamsError::Refused { code: 10014 | 10059, .. } => (Exit::NotFound, Some(MAKES)),
             StreamsError::Refused { code: 10039, .. } => (
                 Exit::Conflict,
                 Some(

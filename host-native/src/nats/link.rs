@@ -333,6 +333,22 @@ impl Link {
         Ok(heard)
     }
 
+    /// Subscribes to an inbox of its own and asks that answers come there.
+    pub(super) async fn answers(&self, subject: &str, payload: Vec<u8>) -> Result<Subscriber, Trouble> {
+        let inbox = self.client.new_inbox();
+        let asking = async {
+            let answers = self.client.subscribe(inbox.clone()).await.map_err(|_| Trouble::Closed)?;
+            let asked = self.client.publish_with_reply(subject.to_owned(), inbox, payload.into()).await;
+            asked.map(|()| answers).map_err(|_| Trouble::Closed)
+        };
+        tokio::select! {
+            biased;
+            outcome = asking => outcome,
+            trouble = self.trouble(Some(subject)) => Err(trouble),
+            () = tokio::time::sleep(self.answer) => Err(Trouble::Timeout),
+        }
+    }
+
     /// Queues one message. Only a later answer tells whether it went out.
     ///
     /// # Errors
@@ -357,7 +373,7 @@ impl Link {
 
     /// Waits for something that makes an answer impossible. A violation for this subject counts when it is reported after
     /// this call; one for the inbox counts for ever.
-    fn trouble<'a>(&'a self, subject: Option<&'a str>) -> impl Future<Output = Trouble> + 'a {
+    pub(super) fn trouble<'a>(&'a self, subject: Option<&'a str>) -> impl Future<Output = Trouble> + 'a {
         let mut seen = self.seen.clone();
         // Now, not when it is first waited for: what is asked beside it may be refused before that.
         let before = seen.borrow_and_update().denied.len();

@@ -41,15 +41,15 @@ exports! {
     roles_template(role: String, namespace: Namespace, user: String) {
         (shown(PipelineRole::from_str(&role)?.template(&namespace)), roles::inbox(&user))
     }
-    roles_accounts(namespace: Namespace, keys: [PublicKey; 5]) {
-        let [a, b, c, d, e] = keys;
+    roles_accounts(namespace: Namespace, keys: [PublicKey; 6]) {
+        let [a, b, c, d, e, f] = keys;
         (
             shown(roles::keys_account(&namespace, a)),
             shown(roles::edge_account(
                 &namespace,
                 a,
                 b,
-                roles::EdgeKeys { resolver: b, host: c, auditor: d, browser: e },
+                roles::EdgeKeys { resolver: b, host: c, auditor: d, browser: e, service: f },
             )),
             shown(roles::system_account(a)),
         )

@@ -1,0 +1,3 @@
+//! Durable consumption before real servers.
+
+mod subscription;
