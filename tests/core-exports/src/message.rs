@@ -44,12 +44,12 @@ exports! {
     roles_accounts(namespace: Namespace, keys: [PublicKey; 6]) {
         let [a, b, c, d, e, f] = keys;
         (
-            shown(roles::keys_account(&namespace, a)),
+            shown(roles::keys_account(&namespace, a, b)),
             shown(roles::edge_account(
                 &namespace,
                 a,
                 b,
-                roles::EdgeKeys { resolver: b, host: c, auditor: d, browser: e, service: f },
+                roles::EdgeKeys { resolver: b, host: c, auditor: d, browser: e, service: f, client: a },
             )),
             shown(roles::system_account(a)),
         )
