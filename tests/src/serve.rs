@@ -282,3 +282,38 @@ pub fn answered(message: &Message) -> Answered {
     }
     Answered { status, body }
 }
+
+/// Connects as the user of this token.
+///
+/// # Errors
+/// As [`Client::connect_with`].
+pub fn connect_user(server: &NatsServer, jwt: &str, key: &KeyPair) -> std::io::Result<Client> {
+    let mut client = Client::connect_with(server.address(), |info| {
+        let nonce = info["nonce"].as_str().unwrap_or_default();
+        let signature = key.sign(nonce.as_bytes()).expect("a user's key signs");
+        json!({ "jwt": jwt, "sig": signature.to_string() })
+    })?;
+    client.set_inbox_prefix(&format!("_INBOX.{}", key.public_key()));
+    Ok(client)
+}
+
+/// A request for a user with the role, for ten minutes from the first such request of this process on.
+pub fn new_user(id: Uuid, name: &str, user: PublicKey) -> Value {
+    static END: std::sync::LazyLock<i64> =
+        std::sync::LazyLock::new(|| cim_keys::ambient::Ambient::system().now().seconds() + 600);
+    json!({ "command_id": id, "account": APP, "name": name, "user": user, "role": ROLE, "expires": *END })
+}
+
+/// Every message of a stream, as somebody reads it who may only read.
+///
+/// # Panics
+/// When it cannot be read.
+pub fn stored(service: &Service, stream: &str) -> Vec<Message> {
+    let auditor = service.site.role(PipelineRole::Auditor, &service.server.url());
+    let mut auditor = connect_as(&auditor, &service.server);
+    let info = crate::pipeline::ask(&mut auditor, &format!("CIMKEYS.API.STREAM.INFO.{stream}"), &[], b"");
+    if info["state"]["messages"] == 0 {
+        return Vec::new();
+    }
+    crate::pipeline::read_from(&mut auditor, &format!("CIMKEYS.API.DIRECT.GET.{stream}"), 1)
+}

@@ -1,4 +1,10 @@
 //! The service of the keys, as a process before real servers.
 
+mod accounts;
+mod clients;
+mod end;
 mod identity;
+mod issue;
+mod policy;
 mod requests;
+mod revoke;

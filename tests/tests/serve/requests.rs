@@ -1,22 +1,8 @@
 //! What can be asked, and what comes of it.
 
-use cim_keys::ambient::Ambient;
 use cim_keys_core::jwt::Token;
-use cim_keys_core::nkey::PublicKey;
-use cim_keys_tests::serve::{APP, ROLE, Service, ask, ask_with, command_id, user_key};
-use serde_json::{Value, json};
-use std::sync::LazyLock;
-
-/// In Unix seconds: the same for all of a test.
-fn soon() -> i64 {
-    static SOON: LazyLock<i64> = LazyLock::new(|| Ambient::system().now().seconds() + 600);
-    *SOON
-}
-
-fn create(id: uuid::Uuid, name: &str, user: PublicKey) -> Value {
-    json!({ "command_id": id, "account": APP, "name": name, "user": user, "role": ROLE,
-            "expires": soon() })
-}
+use cim_keys_tests::serve::{APP, Service, ask, ask_with, command_id, new_user, user_key};
+use serde_json::json;
 
 #[test]
 fn a_user_is_created_shown_and_revoked() {
@@ -24,7 +10,7 @@ fn a_user_is_created_shown_and_revoked() {
     let mut client = service.connect();
     let (id, key) = (command_id(), user_key());
 
-    let made = ask(&mut client, "user.create", &create(id, "alice", key.public_key()));
+    let made = ask(&mut client, "user.create", &new_user(id, "alice", key.public_key()));
     assert_eq!((made.status, made.body["state"].as_str()), (200, Some("confirmed")), "{made:?}");
     let token = Token::parse(made.body["jwt"].as_str().unwrap()).unwrap();
     assert_eq!(token.claims().subject, key.public_key());
@@ -32,13 +18,13 @@ fn a_user_is_created_shown_and_revoked() {
     assert_eq!(made.body["repeated"], false);
 
     // Again: the same answer. With other content: an error with a name.
-    let again = ask(&mut client, "user.create", &create(id, "alice", key.public_key()));
+    let again = ask(&mut client, "user.create", &new_user(id, "alice", key.public_key()));
     assert_eq!(
         (again.body["jwt"].clone(), again.body["repeated"].clone()),
         (made.body["jwt"].clone(), json!(true))
     );
     assert_eq!(again.body["sequence"], made.body["sequence"]);
-    let other = ask(&mut client, "user.create", &create(id, "bob", key.public_key()));
+    let other = ask(&mut client, "user.create", &new_user(id, "bob", key.public_key()));
     assert_eq!((other.status, other.body["code"].as_str()), (409, Some("id-taken")), "{other:?}");
 
     let shown = ask(&mut client, "command.get", &json!({ "command_id": id }));
