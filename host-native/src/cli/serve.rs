@@ -3,16 +3,19 @@
 use super::connection::{Connection, unnamed};
 use super::exit::{CliError, Exit};
 use super::globals::Globals;
+use super::push::as_role;
 use super::{sync, watch};
 use crate::error::KeyError;
 use crate::files;
 use crate::host::Host;
 use crate::nats::role;
+use crate::nats::target::Target;
 use crate::outbox::OutboxPump;
 use crate::serve::log::{self, Level};
 use crate::serve::metrics::Metrics;
 use crate::serve::policy::{Policy, PolicyError};
 use crate::serve::{Issuer, Pusher, Responder, Setup, http};
+use cim_keys_core::roles::PipelineRole;
 use futures::FutureExt as _;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -81,7 +84,7 @@ async fn stay(
     host: &Arc<Host>,
     args: &Args,
     policy: Policy,
-    target: crate::nats::target::Target,
+    target: Target,
     globals: &Globals,
 ) -> Result<(), CliError> {
     let (end, ended) = channel::channel(false);
@@ -99,6 +102,7 @@ async fn stay(
     if args.policy.is_none() {
         globals.output().warn("no --policy is given: nobody may ask for anything");
     }
+    can_enter(host, &target)?;
     let issuer = Issuer::open(host)?;
     let outbox = issuer.outbox().clone();
     let setup = Setup {
@@ -152,12 +156,27 @@ async fn stay(
     }
 }
 
+/// Whether this host can make the users in memory that the service enters as.
+fn can_enter(host: &Host, target: &Target) -> Result<(), CliError> {
+    for role in [PipelineRole::Responder, PipelineRole::Resolver] {
+        as_role(host, role, target).map_err(|error| {
+            if error.code == "no-signing-key" {
+                return CliError { hints: Vec::new(), ..error }.hint(
+                    "this registry was founded by a version without the service, and its accounts lack what that needs: found a new one",
+                );
+            }
+            error
+        })?;
+    }
+    Ok(())
+}
+
 /// Keeps the outbox of issued creds empty.
 async fn publish_issued(
     host: &Host,
     outbox: &crate::outbox::Outbox,
     connection: &Connection,
-    target: crate::nats::target::Target,
+    target: Target,
     globals: &Globals,
     ended: channel::Receiver<bool>,
 ) -> Result<(), CliError> {

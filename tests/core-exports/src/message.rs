@@ -8,7 +8,9 @@ use cim_keys_core::headers::{CimEvent, Headers, build_headers};
 use cim_keys_core::nkey::{PublicKey, Signature};
 use cim_keys_core::roles::{self, PipelineRole};
 use cim_keys_core::schema;
-use cim_keys_core::stream::{StreamConfig, keys_archive_stream_config, keys_events_stream_config};
+use cim_keys_core::stream::{
+    StreamConfig, keys_archive_stream_config, keys_events_stream_config, keys_issued_stream_config,
+};
 use cim_keys_core::subjects::{Namespace, Subject, Token};
 use cim_keys_core::time::Timestamp;
 use uuid::Uuid;
@@ -56,7 +58,11 @@ exports! {
     }
 
     stream_config(namespace: Namespace) {
-        (keys_events_stream_config(&namespace), keys_archive_stream_config(&namespace))
+        (
+            keys_events_stream_config(&namespace),
+            keys_archive_stream_config(&namespace),
+            keys_issued_stream_config(&namespace),
+        )
     }
     stream_differences(expected: StreamConfig, found: StreamConfig) { expected.differences(&found) }
 

@@ -5,6 +5,7 @@ mod clients;
 mod end;
 mod identity;
 mod issue;
+mod packaging;
 mod policy;
 mod requests;
 mod revoke;

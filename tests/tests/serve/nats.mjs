@@ -47,15 +47,15 @@ const said = {
 };
 
 // What NATS does not permit reaches nobody.
-let refused = "";
-const watching = (async () => {
-  for await (const status of nc.status()) {
-    if (status.type === "error") refused = String(status.error?.message ?? status.data);
-  }
-})();
+const refused = new Promise((told) => {
+  (async () => {
+    for await (const status of nc.status()) {
+      if (status.type === "error") told(String(status.error?.message ?? status.data));
+    }
+  })();
+});
 nc.publish("cowboyai.security.keys.user.created", "{}", { reply: createInbox(creds.inbox) });
 await nc.flush();
-said.refused = refused;
+said.refused = await refused;
 await nc.close();
-await watching;
 process.stdout.write(JSON.stringify(said));
