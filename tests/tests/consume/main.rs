@@ -1,3 +1,4 @@
 //! Durable consumption before real servers.
 
+mod processor;
 mod subscription;
