@@ -38,9 +38,6 @@ pub fn wanted(ack_wait: Duration) -> Wanted {
     let nanos = u64::try_from(ack_wait.as_nanos()).expect("a short time");
     for consumer in &mut wanted.consumers {
         consumer.ack_wait = nanos;
-        for wait in &mut consumer.backoff {
-            *wait = nanos;
-        }
     }
     wanted
 }
