@@ -7,7 +7,9 @@ use cim_keys_core::envelope;
 use cim_keys_core::headers::{CimEvent, Headers, build_headers};
 use cim_keys_core::nkey::{PublicKey, Signature};
 use cim_keys_core::roles::{self, PipelineRole};
-use cim_keys_core::stream::{StreamConfig, keys_archive_stream_config, keys_events_stream_config};
+use cim_keys_core::stream::{
+    StreamConfig, keys_archive_stream_config, keys_dead_stream_config, keys_events_stream_config,
+};
 use cim_keys_core::subjects::{Namespace, Subject, Token};
 use cim_keys_core::time::Timestamp;
 use uuid::Uuid;
@@ -20,7 +22,7 @@ exports! {
     subjects_namespace(text: String) {
         let namespace = Namespace::from_str(&text)?;
         let user_created = namespace.subject("user", "created");
-        (user_created, namespace.events(), namespace.event_pattern(), namespace.log())
+        (user_created, namespace.events(), namespace.event_pattern(), namespace.log(), namespace.dead(), namespace.dead_of("c"))
     }
 
     headers_build(event: CimEvent, source: String) { build_headers(&event, &source)? }
@@ -52,7 +54,11 @@ exports! {
     }
 
     stream_config(namespace: Namespace) {
-        (keys_events_stream_config(&namespace), keys_archive_stream_config(&namespace))
+        (
+            keys_events_stream_config(&namespace),
+            keys_archive_stream_config(&namespace),
+            keys_dead_stream_config(&namespace),
+        )
     }
     stream_differences(expected: StreamConfig, found: StreamConfig) { expected.differences(&found) }
 
