@@ -56,12 +56,6 @@ impl Place {
     pub fn message_id(&self, after: u64) -> String {
         format!("{self}.{after}")
     }
-
-    /// Asks for the last word about it, from the leader; see [`jetstream::message`](crate::jetstream::message).
-    #[must_use]
-    pub fn last_word(&self, namespace: &Namespace) -> String {
-        format!(r#"{{"last_by_subj":"{}"}}"#, self.subject(namespace))
-    }
 }
 
 impl fmt::Display for Place {

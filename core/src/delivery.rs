@@ -304,7 +304,7 @@ mod tests {
         let answer = br#"{"type":"io.nats.jetstream.api.v1.consumer_info_response","stream_name":"KEYS_EVENTS",
             "name":"keys-service","created":"2026-11-25T13:34:19.648167408Z","config":{"durable_name":"keys-service",
             "name":"keys-service","deliver_policy":"all","ack_policy":"explicit","ack_wait":30000000000,"max_deliver":20,
-            "backoff":[30000000000,60000000000,120000000000,300000000000],"filter_subject":"cowboyai.security.keys.>",
+            "filter_subject":"cowboyai.security.keys.>",
             "replay_policy":"instant","max_waiting":512,"max_ack_pending":1000,"num_replicas":0,
             "pause_until":"2036-01-01T00:00:00Z"},"delivered":{"consumer_seq":2,"stream_seq":1},
             "ack_floor":{"consumer_seq":2,"stream_seq":1},"num_ack_pending":3,"num_redelivered":1,"num_waiting":0,

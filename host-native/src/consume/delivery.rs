@@ -2,6 +2,7 @@
 
 use crate::nats::link::{Link, Trouble};
 use cim_keys_core::admission::StoredMessage;
+use cim_keys_core::dead::Place;
 use cim_keys_core::delivery::{Acknowledgement, Delivered, confirms};
 use cim_keys_core::time::Timestamp;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,13 @@ pub struct Delivery {
 impl Delivery {
     pub(super) fn new(delivered: Delivered, way: Way) -> Self {
         Self { delivered, way }
+    }
+
+    /// The same to be acknowledged, about another message: that of the dead letter that this one marks.
+    pub(super) fn of(&self, place: &Place, message: StoredMessage) -> Self {
+        let (stream, consumer) = (place.stream.clone(), place.consumer.clone());
+        let delivered = Delivered { message, stream, consumer, ..self.delivered.clone() };
+        Self { delivered, way: self.way.clone() }
     }
 
     /// The message.

@@ -9,6 +9,7 @@ use crate::nats::pull::{Pull, Pulled};
 use crate::nats::streams::StreamsError;
 use crate::nats::target::Target;
 use crate::pump::Renew;
+use cim_keys_core::consumer;
 use cim_keys_core::delivery::Heard;
 use cim_keys_core::rules::Reason;
 use std::sync::Arc;
@@ -61,7 +62,13 @@ pub struct Subscription<'a> {
     pause: (Option<Instant>, Duration),
     /// Whether the consumer was looked at since something was in the way.
     looked: bool,
+    ack_wait: Duration,
+    /// Whether it waits for the connection of another one.
+    beside: bool,
 }
+
+/// How often one that waits for another's connection looks for it.
+const BESIDE: Duration = Duration::from_millis(50);
 
 impl<'a> Subscription<'a> {
     /// Connects when it is first asked for messages.
@@ -78,6 +85,17 @@ impl<'a> Subscription<'a> {
             state: None,
             pause: (None, PAUSE.0),
             looked: false,
+            ack_wait: Duration::from_nanos(consumer::ACK_WAIT),
+            beside: false,
+        }
+    }
+
+    /// Over the connection of another one, whenever that has one.
+    pub(super) fn beside(name: ConsumerName, other: &Subscription<'_>) -> Subscription<'static> {
+        Subscription {
+            way: other.way.clone(),
+            beside: true,
+            ..Subscription::new(name, other.target.clone(), Arc::clone(&other.ambient))
         }
     }
 
@@ -163,6 +181,12 @@ impl<'a> Subscription<'a> {
             return Ok(link);
         }
         self.pull = None;
+        while self.beside {
+            tokio::time::sleep(BESIDE).await;
+            if let Some(link) = self.way.link().filter(|link| !link.is_closed()) {
+                return Ok(link);
+            }
+        }
         self.way.set(None);
         if let Some(target) = self.renew.as_mut().and_then(|renew| renew()) {
             self.target = target;
@@ -173,8 +197,9 @@ impl<'a> Subscription<'a> {
         Ok(link)
     }
 
-    pub(super) fn way(&self) -> &Way {
-        &self.way
+    /// How long a message may be in hand without a word, as far as that is known.
+    pub(super) fn ack_wait(&self) -> Duration {
+        self.ack_wait
     }
 
     async fn step(&mut self) -> Result<Option<Next>, State> {
@@ -186,7 +211,7 @@ impl<'a> Subscription<'a> {
                 return Ok(Some(next));
             }
         }
-        let ConsumerName { stream, consumer } = &self.name;
+        let ConsumerName { stream, consumer } = self.name.clone();
         let pull = match &mut self.pull {
             Some(pull) => pull,
             none => {
@@ -230,8 +255,8 @@ impl<'a> Subscription<'a> {
     }
 
     /// Asks the consumer's leader how it stands.
-    async fn look(&self, link: &Link) -> Result<(), State> {
-        let ConsumerName { stream, consumer } = &self.name;
+    async fn look(&mut self, link: &Link) -> Result<(), State> {
+        let ConsumerName { stream, consumer } = self.name.clone();
         let (stream, consumer) = (stream.as_str(), consumer.as_str());
         let info = match consumers::info(link, stream, consumer).await {
             Ok(info) => info,
@@ -246,6 +271,9 @@ impl<'a> Subscription<'a> {
                 return Err(State::Blocked { reason: said(code, text) });
             }
         };
+        let waits = info.config.backoff.iter().chain([&info.config.ack_wait]);
+        let shortest = waits.copied().filter(|wait| *wait > 0).min().unwrap_or(consumer::ACK_WAIT);
+        self.ack_wait = Duration::from_nanos(shortest);
         if let Some(until) = info.paused {
             let text = format!("the consumer {consumer} of {stream} is paused until {until}");
             return Err(State::Blocked { reason: said("consumer-paused", text) });

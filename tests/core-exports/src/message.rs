@@ -9,7 +9,8 @@ use cim_keys_core::nkey::{PublicKey, Signature};
 use cim_keys_core::roles::{self, PipelineRole};
 use cim_keys_core::schema;
 use cim_keys_core::stream::{
-    StreamConfig, keys_archive_stream_config, keys_events_stream_config, keys_issued_stream_config,
+    StreamConfig, keys_archive_stream_config, keys_dead_stream_config, keys_events_stream_config,
+    keys_issued_stream_config,
 };
 use cim_keys_core::subjects::{Namespace, Subject, Token};
 use cim_keys_core::time::Timestamp;
@@ -26,7 +27,7 @@ exports! {
     subjects_namespace(text: String) {
         let namespace = Namespace::from_str(&text)?;
         let user_created = namespace.subject("user", "created");
-        (user_created, namespace.events(), namespace.event_pattern(), namespace.log())
+        (user_created, namespace.events(), namespace.event_pattern(), namespace.log(), namespace.dead(), namespace.dead_of("c"))
     }
 
     headers_build(event: CimEvent, source: String) { build_headers(&event, &source)? }
@@ -61,6 +62,7 @@ exports! {
         (
             keys_events_stream_config(&namespace),
             keys_archive_stream_config(&namespace),
+            keys_dead_stream_config(&namespace),
             keys_issued_stream_config(&namespace),
         )
     }

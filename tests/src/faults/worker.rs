@@ -34,16 +34,20 @@ struct Orders {
     url: String,
     crash: Option<(Step, u32)>,
     bundle: Option<PathBuf>,
+    end: String,
 }
 
 /// Works by these words: `bulk` creates and publishes side by side until it is killed, `steps` does a little of everything,
-/// `drain` publishes what is there and hands out creds that were promised.
+/// `drain` publishes what is there and hands out creds that were promised, `consume` handles messages.
 ///
 /// # Errors
 /// What it cannot do.
 pub fn work(words: &[String]) -> Result<(), String> {
     let Some((verb, rest)) = words.split_first() else { return Err("a verb is missing".to_owned()) };
     let orders = parse(rest)?;
+    if verb == "consume" {
+        return super::consumers::consume(&orders.folder, &orders.url, &orders.end);
+    }
     let mine = open(&orders.folder)?;
     if let Some((step, count)) = orders.crash {
         crash::arm(step, count);
@@ -61,12 +65,14 @@ pub fn work(words: &[String]) -> Result<(), String> {
 }
 
 fn parse(words: &[String]) -> Result<Orders, String> {
-    let mut orders = Orders { folder: PathBuf::new(), url: String::new(), crash: None, bundle: None };
+    let mut orders =
+        Orders { folder: PathBuf::new(), url: String::new(), crash: None, bundle: None, end: String::new() };
     for pair in words.chunks(2) {
         let [name, value] = pair else { return Err("a value is missing".to_owned()) };
         match name.as_str() {
             "--data" => orders.folder = value.into(),
             "--url" => orders.url.clone_from(value),
+            "--end" => orders.end.clone_from(value),
             "--bundle" => orders.bundle = Some(value.into()),
             "--crash" => {
                 let (name, count) = value.split_once(':').ok_or("--crash wants STEP:COUNT")?;

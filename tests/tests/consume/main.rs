@@ -1,3 +1,5 @@
 //! Durable consumption before real servers.
 
+mod dlq;
+mod processor;
 mod subscription;

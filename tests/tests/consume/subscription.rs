@@ -1,17 +1,20 @@
 //! What a subscription yields, and what it says when something is in its way.
 
 use cim_keys::ambient::Ambient;
-use cim_keys::consume::AckError;
+use cim_keys::consume::{AckError, ConsumerName, LetterBox, Said, Subscription};
 use cim_keys::nats::consumers;
 use cim_keys::nats::link::{Link, Trouble};
 use cim_keys::nats::target::Target;
 use cim_keys::outbox::Outbox;
 use cim_keys::ports::JetStreamPort;
 use cim_keys_core::consumer::declared;
+use cim_keys_core::dead::Word;
 use cim_keys_core::roles::PipelineRole;
 use cim_keys_core::stream::KEYS_EVENTS;
 use cim_keys_core::subjects::Namespace;
-use cim_keys_tests::consume::{info, make, next, publish, server, service, state, subscription, wanted};
+use cim_keys_tests::consume::{
+    info, make, next, place, publish, server, service, state, subscription, wanted,
+};
 use cim_keys_tests::pipeline::ask;
 use cim_keys_tests::site::Site;
 use cim_keys_tests::wire::Client;
@@ -36,7 +39,7 @@ async fn the_service_consumes_through_the_edge_what_the_stream_holds() {
     site.sync(&url).await;
 
     let target = site.role(PipelineRole::Service, &url);
-    let mut consumer = cim_keys::consume::Subscription::new(service(), target, Arc::new(Ambient::system()));
+    let mut consumer = Subscription::new(service(), target, Arc::new(Ambient::system()));
     let last = site.host.store().progress().unwrap().head;
     for sequence in 1..=last {
         let delivery = next(&mut consumer).await;
@@ -176,4 +179,39 @@ async fn a_server_that_comes_back_goes_on() {
     first.ack().await.unwrap();
     second.ack().await.unwrap();
     drop(server);
+}
+
+#[tokio::test]
+async fn what_is_given_back_through_the_edge_comes_again() {
+    let site = Site::found();
+    let server = site.server();
+    let url = server.url();
+    site.streams(&url).await;
+    site.consumers(&url).await;
+    site.sync(&url).await;
+    let target = site.role(PipelineRole::Service, &url);
+    let mut consumer = subscription(target.clone());
+    let first = next(&mut consumer).await;
+    first.nak(Duration::from_millis(20)).await.unwrap();
+    let last = site.host.store().progress().unwrap().head;
+    for _ in 1..last {
+        next(&mut consumer).await.ack().await.unwrap();
+    }
+    let again = next(&mut consumer).await;
+    assert_eq!((again.sequence(), again.delivered()), (1, 2));
+    again.term("enough").await.unwrap();
+
+    // Dead letters and what is said of them go the same way.
+    let link = Link::connect(&target, 0).await.unwrap();
+    let letters = LetterBox::new(Namespace::default());
+    let word = Word::Retry { actor: "ann".into(), at: again.stored() };
+    assert_eq!(letters.say(&link, &place(1), &word, 0).await, Ok(Said::Stored(2)));
+    let name = ConsumerName::new("KEYS_DEAD", "keys-service-retry").unwrap();
+    let mut retries = Subscription::new(name, target, Arc::new(Ambient::system()));
+    let mark = next(&mut retries).await;
+    assert_eq!(mark.sequence(), 2);
+    mark.nak(Duration::from_millis(20)).await.unwrap();
+    let mark = next(&mut retries).await;
+    assert_eq!((mark.sequence(), mark.delivered()), (2, 2));
+    mark.ack().await.unwrap();
 }
