@@ -26,7 +26,7 @@ fn published() -> (Person, NatsServer) {
     }
     let synced = person.run(&["sync", "--context", "./host.json", "--output", "json"]).json();
     let made =
-        ["KEYS_EVENTS", "KEYS_ARCHIVE", "KEYS_DEAD", "keys-projector", "keys-service", "keys-service-retry"];
+        ["KEYS_EVENTS", "KEYS_ARCHIVE", "KEYS_DEAD", "keys-projector", "keys-service", "keys-service-retry", "KEYS_ISSUED"];
     assert_eq!((&synced["created"], &synced["warnings"]), (&json!(made), &json!([])), "{synced}");
     (person, server)
 }
