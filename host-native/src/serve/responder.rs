@@ -330,7 +330,7 @@ impl Desk {
     async fn exchange(self: Arc<Self>, message: Message, reply: async_nats::Subject, link: &Link) {
         let began = Instant::now();
         let done = Arc::clone(&self).answer(&message).await;
-        send(link, reply, &done.outcome).await;
+        // Counted and logged first: whoever has the answer finds both.
         let took = began.elapsed();
         let failure = done.outcome.as_ref().err();
         let code = failure.map(|failure| failure.code.as_str());
@@ -360,6 +360,7 @@ impl Desk {
             Some(_) => Level::Error,
         };
         log::line(level, "request", &members);
+        send(link, reply, &done.outcome).await;
     }
 
     async fn answer(self: Arc<Self>, message: &Message) -> Done {
