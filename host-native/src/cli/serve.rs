@@ -14,7 +14,7 @@ use crate::outbox::OutboxPump;
 use crate::serve::log::{self, Level};
 use crate::serve::metrics::Metrics;
 use crate::serve::policy::{Policy, PolicyError};
-use crate::serve::{Issuer, Pusher, Responder, Setup, http};
+use crate::serve::{Issuer, LIFETIME, Pusher, Responder, Setup, http};
 use cim_keys_core::roles::PipelineRole;
 use futures::FutureExt as _;
 use serde::Serialize;
@@ -111,6 +111,7 @@ async fn stay(
         policy,
         issuer: Some(issuer),
         metrics: Arc::clone(&metrics),
+        lifetime: LIFETIME,
     };
     let responder = Responder::new(setup)?;
     if let Some(listener) = listener {

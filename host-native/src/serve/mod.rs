@@ -18,7 +18,7 @@ mod responder;
 
 pub use issue::Issuer;
 pub use pusher::Pusher;
-pub use responder::{Responder, Setup};
+pub use responder::{LIFETIME, Responder, Setup};
 
 /// Name of the micro service.
 pub const NAME: &str = "cim-keys";

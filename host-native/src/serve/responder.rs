@@ -32,9 +32,6 @@ use uuid::Uuid;
 const MOST: usize = 256;
 /// Commands that are decided and written at a time.
 const AT_WORK: usize = 4;
-/// How long a user in memory lives, in seconds, and how long before its end another takes its place.
-const LIFETIME: i64 = 3600;
-const BEFORE: u64 = 300;
 /// Between two tries to connect.
 const PACE: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
@@ -53,7 +50,12 @@ pub struct Setup {
     pub issuer: Option<Issuer>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// How long the responder's user in memory lives, in seconds: [`LIFETIME`]. Another takes its place before.
+    pub lifetime: i64,
 }
+
+/// How long a responder's user lives, in seconds.
+pub const LIFETIME: i64 = 3600;
 
 /// Answers requests. Cheap to clone; [`run`](Self::run) is called once.
 #[derive(Clone)]
@@ -67,6 +69,7 @@ struct Desk {
     policy: RwLock<Arc<Policy>>,
     issuer: Option<Issuer>,
     metrics: Arc<Metrics>,
+    lifetime: i64,
     discovery: Discovery,
     places: Arc<Semaphore>,
     at_work: Semaphore,
@@ -126,6 +129,7 @@ impl Responder {
             policy: RwLock::new(Arc::new(setup.policy)),
             issuer: setup.issuer,
             metrics: setup.metrics,
+            lifetime: setup.lifetime,
             discovery,
             places: Arc::new(Semaphore::new(MOST)),
             at_work: Semaphore::new(AT_WORK),
@@ -203,7 +207,7 @@ impl Responder {
 
     async fn connect(&self) -> Result<Heard, ConnectError> {
         let host = &self.desk.host;
-        let target = role::target_for(host, PipelineRole::Responder, &self.desk.servers, LIFETIME)?;
+        let target = role::target_for(host, PipelineRole::Responder, &self.desk.servers, self.desk.lifetime)?;
         let link = Link::connect(&target, host.ambient().now().seconds()).await?;
         let namespace = host.store().registry_id().map_err(KeyError::from)?.namespace.clone();
         let mut subjects = vec![namespace.api()];
@@ -217,12 +221,11 @@ impl Responder {
         let user = target.user().map(|user| user.to_string());
         let members = [("server", link.server_name().into()), ("user", user.into())];
         log::line(Level::Info, "requests are heard", &members);
-        let lives = u64::try_from(LIFETIME).unwrap_or_default().saturating_sub(BEFORE);
         Ok(Heard {
             link: Arc::new(link),
             messages: select_all(heard),
             subjects,
-            until: Instant::now() + Duration::from_secs(lives),
+            until: Instant::now() + renewal(self.desk.lifetime),
         })
     }
 
@@ -315,6 +318,11 @@ impl Responder {
         }
         self.desk.metrics.connected(false);
     }
+}
+
+/// When a user that lives so long, in seconds, is made anew: well before, for its end is in whole seconds.
+fn renewal(lifetime: i64) -> Duration {
+    Duration::from_secs(lifetime.saturating_sub(1).unsigned_abs()) * 11 / 12
 }
 
 /// What came of a request, for answer and log.

@@ -2,7 +2,7 @@
 
 use cim_keys_core::nkey::KeyPair;
 use cim_keys_tests::serve::{API, Answered, Service, answered, ask, command_id, new_user, stored, user_key};
-use cim_keys_tests::wait::PATIENCE;
+use cim_keys_tests::wait::{PATIENCE, until};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -157,4 +157,23 @@ fn it_says_how_it_is() {
         assert!(parsed["time"].is_string() && parsed["level"].is_string(), "{line}");
     }
     assert_eq!(cim_keys::cli::output::redacted(&log), log);
+}
+
+#[test]
+fn it_comes_back_when_the_server_does() {
+    let mut service = Service::start();
+    let mut client = service.connect();
+    let (id, key) = (command_id(), user_key());
+    let asked = new_user(id, "before", key.public_key());
+    assert_eq!(ask(&mut client, "user.create", &asked).status, 200);
+    service.server.kill();
+    until("it is not healthy", || service.health().is_none().then_some(()));
+    service.server.restart();
+    until("it is healthy again", || service.health().filter(|health| health["healthy"] == true));
+    let mut client = service.connect();
+    let again = ask(&mut client, "user.create", &asked);
+    assert_eq!((again.status, again.body["repeated"].as_bool()), (200, Some(true)), "{again:?}");
+    let key = user_key().public_key();
+    let after = ask(&mut client, "user.create", &new_user(command_id(), "after", key));
+    assert_eq!(after.body["state"], "confirmed", "{after:?}");
 }

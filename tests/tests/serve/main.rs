@@ -7,5 +7,6 @@ mod identity;
 mod issue;
 mod packaging;
 mod policy;
+mod renew;
 mod requests;
 mod revoke;
