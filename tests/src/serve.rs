@@ -312,8 +312,13 @@ pub fn stored(service: &Service, stream: &str) -> Vec<Message> {
     let auditor = service.site.role(PipelineRole::Auditor, &service.server.url());
     let mut auditor = connect_as(&auditor, &service.server);
     let info = crate::pipeline::ask(&mut auditor, &format!("CIMKEYS.API.STREAM.INFO.{stream}"), &[], b"");
-    if info["state"]["messages"] == 0 {
+    let count = info["state"]["messages"].as_u64().expect("a number");
+    if count == 0 {
         return Vec::new();
     }
-    crate::pipeline::read_from(&mut auditor, &format!("CIMKEYS.API.DIRECT.GET.{stream}"), 1)
+    // A mirror may answer that has not got everything yet.
+    until("everything is read", || {
+        let found = crate::pipeline::read_from(&mut auditor, &format!("CIMKEYS.API.DIRECT.GET.{stream}"), 1);
+        (found.len() as u64 >= count).then_some(found)
+    })
 }

@@ -278,7 +278,7 @@ impl Responder {
     async fn leave(&self, heard: Heard) {
         let Heard { link, mut messages, .. } = heard;
         for subscriber in messages.iter_mut() {
-            let _ = subscriber.unsubscribe().await;
+            let _ = subscriber.drain().await;
         }
         // What was on its way when that was said.
         while let Some(message) = messages.next().await {
@@ -291,7 +291,7 @@ impl Responder {
         let link = heard.as_ref().map(|heard| (Arc::clone(&heard.link), heard.subjects.clone()));
         if let Some(Heard { mut messages, link, .. }) = heard {
             for subscriber in messages.iter_mut() {
-                let _ = tokio::time::timeout_at(until, subscriber.unsubscribe()).await;
+                let _ = tokio::time::timeout_at(until, subscriber.drain()).await;
             }
             // Refused, so that whoever asks need not wait for what never comes.
             while let Ok(Some(message)) = tokio::time::timeout_at(until, messages.next()).await {

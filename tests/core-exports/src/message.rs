@@ -27,7 +27,16 @@ exports! {
     subjects_namespace(text: String) {
         let namespace = Namespace::from_str(&text)?;
         let user_created = namespace.subject("user", "created");
-        (user_created, namespace.events(), namespace.event_pattern(), namespace.log(), namespace.dead(), namespace.dead_of("c"))
+        (
+            user_created,
+            namespace.events(),
+            namespace.event_pattern(),
+            namespace.log(),
+            namespace.dead(),
+            namespace.dead_of("c"),
+            namespace.api(),
+            namespace.issued(),
+        )
     }
 
     headers_build(event: CimEvent, source: String) { build_headers(&event, &source)? }

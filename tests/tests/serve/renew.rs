@@ -1,9 +1,13 @@
 //! The responder's user in memory is made anew before it ends, and nobody who asks meanwhile is left without an answer.
 
+use cim_keys::ambient::Ambient;
+use cim_keys::host::Host;
 use cim_keys::nats::target::Target;
 use cim_keys::serve::metrics::Metrics;
 use cim_keys::serve::policy::Policy;
 use cim_keys::serve::{Responder, Setup};
+use cim_keys::store::Store;
+use cim_keys::vault::Vault;
 use cim_keys_tests::serve::{Service, ask, command_id};
 use cim_keys_tests::site::run;
 use cim_keys_tests::tools::Version;
@@ -17,7 +21,10 @@ fn nobody_is_left_without_an_answer() {
     let service = Service::prepared(Version::Newest);
     let mut client = service.connect();
     let metrics = Arc::new(Metrics::default());
-    let host = Arc::new(service.site.copy().host);
+    let folder = service.site.folder();
+    let store = Store::open(&folder.join("store.db")).unwrap();
+    let vault = Vault::new(&folder.join("identity.age"));
+    let host = Arc::new(Host::new(store, vault, Ambient::system(), "test".parse().unwrap()));
     let setup = Setup {
         servers: Target::open(&service.server.url()),
         policy: Policy::read(&service.all().to_string()).unwrap(),
