@@ -35,6 +35,8 @@ const AT_WORK: usize = 4;
 /// Between two tries to connect.
 const PACE: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
+/// How long a connection is kept beside the one that follows it.
+const AT_MOST: Duration = Duration::from_secs(120);
 /// How long answers that are under way may take once the end has come.
 const END: Duration = Duration::from_secs(4);
 
@@ -79,8 +81,11 @@ struct Desk {
 /// A connection and what is heard on it.
 struct Heard {
     link: Arc<Link>,
-    messages: SelectAll<Subscriber>,
-    subjects: Vec<String>,
+    requests: Subscriber,
+    /// Requests so far.
+    count: u64,
+    discovery: SelectAll<Subscriber>,
+    subject: String,
     until: Instant,
 }
 
@@ -172,7 +177,7 @@ impl Responder {
                             // The new one hears before the old one stops; both are in one queue.
                             match self.connect().await {
                                 Ok(new) => {
-                                    self.leave(heard).await;
+                                    tokio::spawn(self.clone().leave(heard));
                                     next = Some(new);
                                 }
                                 Err(error) => {
@@ -210,27 +215,29 @@ impl Responder {
         let target = role::target_for(host, PipelineRole::Responder, &self.desk.servers, self.desk.lifetime)?;
         let link = Link::connect(&target, host.ambient().now().seconds()).await?;
         let namespace = host.store().registry_id().map_err(KeyError::from)?.namespace.clone();
-        let mut subjects = vec![namespace.api()];
-        let mut heard = vec![link.hear(&namespace.api(), Some(QUEUE)).await.map_err(ConnectError::Trouble)?];
+        let subject = namespace.api();
+        let requests = link.hear(&subject, Some(QUEUE)).await.map_err(ConnectError::Trouble)?;
+        let mut discovery = Vec::new();
         for subject in self.desk.discovery.subjects() {
-            heard.push(link.hear(&subject, None).await.map_err(ConnectError::Trouble)?);
-            subjects.push(subject);
+            discovery.push(link.hear(&subject, None).await.map_err(ConnectError::Trouble)?);
         }
-        link.settle(&namespace.api()).await.map_err(ConnectError::Trouble)?;
+        link.settle(&subject).await.map_err(ConnectError::Trouble)?;
         self.desk.metrics.connected(true);
         let user = target.user().map(|user| user.to_string());
         let members = [("server", link.server_name().into()), ("user", user.into())];
         log::line(Level::Info, "requests are heard", &members);
         Ok(Heard {
             link: Arc::new(link),
-            messages: select_all(heard),
-            subjects,
+            requests,
+            count: 0,
+            discovery: select_all(discovery),
+            subject,
             until: Instant::now() + renewal(self.desk.lifetime),
         })
     }
 
     async fn hear(&self, heard: &mut Heard, mut stop: impl Future<Output = ()> + Unpin) -> Left {
-        let Heard { link, messages, until, .. } = heard;
+        let Heard { link, requests, count, discovery, until, .. } = heard;
         let closed = link.closed();
         tokio::pin!(closed);
         loop {
@@ -239,7 +246,14 @@ impl Responder {
                 () = &mut stop => return Left::Ended,
                 trouble = &mut closed => return Left::Lost(trouble),
                 () = tokio::time::sleep_until(*until) => return Left::Renew,
-                message = messages.next() => match message {
+                message = requests.next() => match message {
+                    Some(message) => {
+                        *count += 1;
+                        self.take_up(message, link).await;
+                    }
+                    None => return Left::Lost(Trouble::Closed),
+                },
+                message = discovery.next() => match message {
                     Some(message) => self.take_up(message, link).await,
                     None => return Left::Lost(Trouble::Closed),
                 },
@@ -274,30 +288,38 @@ impl Responder {
         });
     }
 
-    /// Takes nothing new on this connection, which ends when the last answer has gone out.
-    async fn leave(&self, heard: Heard) {
-        let Heard { link, mut messages, .. } = heard;
-        for subscriber in messages.iter_mut() {
-            let _ = subscriber.drain().await;
+    /// Leaves a connection beside another one: after so many requests more than are on their way, a number that client and
+    /// server count alike, so that none is lost in between. Where nobody asks, after some time.
+    async fn leave(self, heard: Heard) {
+        let Heard { link, mut requests, count, discovery, subject, .. } = heard;
+        drop(discovery);
+        let last = count.saturating_add(MOST as u64);
+        if requests.unsubscribe_after(last).await.is_err() {
+            return;
         }
-        // What was on its way when that was said.
-        while let Some(message) = messages.next().await {
+        let until = Instant::now() + renewal(self.desk.lifetime).min(AT_MOST) / 2;
+        while let Ok(Some(message)) = tokio::time::timeout_at(until, requests.next()).await {
             self.take_up(message, &link).await;
         }
+        let _ = requests.drain().await;
+        while let Some(message) = requests.next().await {
+            self.take_up(message, &link).await;
+        }
+        // A connection that is dropped takes along what is queued in it: the last answer must be out.
+        while Arc::strong_count(&link) > 1 {
+            sleep(PACE / 10).await;
+        }
+        let _ = link.settle(&subject).await;
     }
 
     async fn finish(&self, heard: Option<Heard>) {
         let until = Instant::now() + END;
-        let link = heard.as_ref().map(|heard| (Arc::clone(&heard.link), heard.subjects.clone()));
-        if let Some(Heard { mut messages, link, .. }) = heard {
-            for subscriber in messages.iter_mut() {
-                let _ = tokio::time::timeout_at(until, subscriber.drain()).await;
-            }
+        let link = heard.as_ref().map(|heard| (Arc::clone(&heard.link), heard.subject.clone()));
+        if let Some(Heard { mut requests, link, .. }) = heard {
+            let _ = tokio::time::timeout_at(until, requests.drain()).await;
             // Refused, so that whoever asks need not wait for what never comes.
-            while let Ok(Some(message)) = tokio::time::timeout_at(until, messages.next()).await {
-                let Some(reply) = message.reply.filter(|_| !message.subject.starts_with("$SRV.")) else {
-                    continue;
-                };
+            while let Ok(Some(message)) = tokio::time::timeout_at(until, requests.next()).await {
+                let Some(reply) = message.reply else { continue };
                 let stopping = Failure::new(503, "stopping", "the service is stopping").hint("ask again");
                 send(&link, reply, &Err(stopping)).await;
             }
@@ -312,17 +334,16 @@ impl Responder {
                 &[],
             );
         }
-        if let Some((link, subjects)) = link {
-            let last = subjects.first().map_or("", String::as_str);
-            let _ = tokio::time::timeout(Duration::from_millis(500), link.settle(last)).await;
+        if let Some((link, subject)) = link {
+            let _ = tokio::time::timeout(Duration::from_millis(500), link.settle(&subject)).await;
         }
         self.desk.metrics.connected(false);
     }
 }
 
-/// When a user that lives so long, in seconds, is made anew: well before, for its end is in whole seconds.
+/// When a user that lives so long, in seconds, is made anew: half-way, so that its connection can be left in peace.
 fn renewal(lifetime: i64) -> Duration {
-    Duration::from_secs(lifetime.saturating_sub(1).unsigned_abs()) * 11 / 12
+    Duration::from_secs(lifetime.saturating_sub(1).unsigned_abs()) / 2
 }
 
 /// What came of a request, for answer and log.

@@ -31,7 +31,7 @@ fn nobody_is_left_without_an_answer() {
         issuer: None,
         metrics: Arc::clone(&metrics),
         // The server cuts its user off after so many seconds.
-        lifetime: 4,
+        lifetime: 9,
         host: Arc::clone(&host),
     };
     let responder = Responder::new(setup).unwrap();
