@@ -48,6 +48,7 @@ pub mod envelope;
 pub mod event;
 pub mod registry;
 pub mod rules;
+pub mod why;
 
 // What somebody wants.
 pub mod command;

@@ -3,7 +3,8 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::Rule;
+use super::subject::valid_subject;
+use super::{Claims, Rule};
 
 /// A variable of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,69 @@ pub enum Variable {
 /// [`Rule::Template`] for an operation that no server knows: it would refuse the connection.
 pub fn variables(entry: &str) -> Result<Vec<Variable>, Rule> {
     split(entry).map(|(variables, _)| variables)
+}
+
+/// A list of a template, as it reads for one user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expanded {
+    /// The subjects.
+    pub subjects: Vec<String>,
+    /// Entries that became no subject: of allowed ones a server takes no notice, for denied ones it refuses the connection.
+    pub fallen: Vec<String>,
+    /// The first entry that no server understands.
+    pub unknown: Option<String>,
+}
+
+/// Sets a user's and its account's own values into the entries of a template: one subject for each value of a tag. As a
+/// server does it: where no entry has a variable the list stays as it is, else each must become a subject, without a queue.
+pub fn expand(list: &[String], user: &Claims, account: &Claims) -> Expanded {
+    if !list.iter().any(|entry| entry.contains("{{")) {
+        return Expanded { subjects: list.to_vec(), ..Expanded::default() };
+    }
+    let mut expanded = Expanded::default();
+    for entry in list {
+        let Ok(mut subjects) = variants(entry, user, account) else {
+            expanded.unknown.get_or_insert_with(|| entry.clone());
+            continue;
+        };
+        let all = subjects.len();
+        subjects.retain(|subject| valid_subject(subject));
+        if subjects.len() < all {
+            expanded.fallen.push(entry.clone());
+        }
+        expanded.subjects.append(&mut subjects);
+    }
+    expanded
+}
+
+/// What an entry becomes, for each combination of values of its tags: nothing where a tag has none.
+fn variants(entry: &str, user: &Claims, account: &Claims) -> Result<Vec<String>, Rule> {
+    let tags = |claims: &Claims, key: &str| -> Vec<String> {
+        let body = &claims.body;
+        let user = body.as_user().map(|user| &user.tags);
+        let tags = user.or(body.as_account().map(|account| &account.tags)).map(Vec::as_slice);
+        tag_values(tags.unwrap_or_default(), key).map(ToString::to_string).collect()
+    };
+    let mut variants = Vec::from([entry.to_string()]);
+    let mut rest = entry;
+    while let Some((_, behind)) = rest.split_once("{{") {
+        let (inside, after) = behind.split_once("}}").ok_or(Rule::Template)?;
+        let values = match variable(inside)? {
+            Variable::Name => Vec::from([user.name.clone()]),
+            Variable::Subject => Vec::from([user.subject.to_string()]),
+            Variable::AccountName => Vec::from([account.name.clone()]),
+            Variable::AccountSubject => Vec::from([account.subject.to_string()]),
+            Variable::Tag(key) => tags(user, &key),
+            Variable::AccountTag(key) => tags(account, &key),
+        };
+        let written = ["{{", inside, "}}"].concat();
+        let set = |variant: &String| {
+            values.iter().map(|value| variant.replace(&written, value)).collect::<Vec<String>>()
+        };
+        variants = variants.iter().flat_map(set).collect();
+        rest = after;
+    }
+    Ok(variants)
 }
 
 /// The variables, and the entry with a plain token in the place of each.
