@@ -115,10 +115,13 @@ impl Grant {
                 return decided(rule);
             }
         };
-        look(Check::Allow, match &allowed {
-            Rule::Allow { entry } => format!("{entry:?} has it"),
-            _ => String::from("no list, so everything"),
-        });
+        look(
+            Check::Allow,
+            match &allowed {
+                Rule::Allow { entry } => format!("{entry:?} has it"),
+                _ => String::from("no list, so everything"),
+            },
+        );
         if let Some(entry) = denied(list, question) {
             look(Check::Deny, format!("{entry:?} has it"));
             return decided(Rule::Deny { entry });
@@ -126,12 +129,20 @@ impl Grant {
         look(Check::Deny, format!("none of {} entries has it", list.deny.len()));
         let mut judged = decided(allowed);
         if question.action == Action::Subscribe {
-            let plain = list.deny.iter().filter(|entry| Entry::of(entry).queue.is_none());
-            judged.withheld = plain.filter(|entry| overlaps(entry, &question.subject)).cloned().collect();
-            // An older server looks at deliveries once there is an entry that lies inside, and then at all of them.
-            if !judged.withheld.iter().any(|entry| inside(entry, &question.subject)) {
-                judged.not_by_older.clone_from(&judged.withheld);
-            }
+            // Those of a queue hold back from subscriptions with it alone.
+            let fits = |entry: &Entry<'_>| match (entry.queue, &question.queue) {
+                (None, _) => true,
+                (Some(_), Some(queue)) => entry.takes(queue),
+                (Some(_), None) => false,
+            };
+            let held = list.deny.iter().map(|text| Entry::of(text)).filter(fits);
+            let held: Vec<Entry<'_>> =
+                held.filter(|entry| overlaps(entry.subject, &question.subject)).collect();
+            // An older server looks at deliveries once an entry lies inside, and then at all of them without a queue.
+            let looks = list.deny.iter().any(|entry| inside(entry, &question.subject));
+            let older = held.iter().filter(|entry| !looks || entry.queue.is_some());
+            judged.not_by_older = older.map(|entry| entry.text.into()).collect();
+            judged.withheld = held.iter().map(|entry| entry.text.into()).collect();
         }
         judged
     }

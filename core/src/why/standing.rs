@@ -109,9 +109,9 @@ pub(super) fn conditions(claims: &Claims<'_>, grant: &Grant, question: &Question
     list.extend(ends.into_iter().filter(|end| *end != 0).min().map(|time| Condition::Until { time }));
     let account = &claims.account_body.limits;
     match question.action {
-        Action::Subscribe => list.extend(
-            lower(rights.subs, account.subs).map(|limit| Condition::Subscriptions { limit }),
-        ),
+        Action::Subscribe => {
+            list.extend(lower(rights.subs, account.subs).map(|limit| Condition::Subscriptions { limit }))
+        }
         Action::Publish => {
             list.extend(lower(rights.payload, account.payload).map(|limit| Condition::Payload { limit }));
         }

@@ -49,6 +49,8 @@ mod user;
 mod watch;
 #[cfg(feature = "nats")]
 mod watch_said;
+mod why;
+mod why_words;
 
 use clap::{Parser, Subcommand};
 use exit::CliError;
@@ -88,6 +90,8 @@ enum Verb {
     List(list::Args),
     /// Show one entity by name or public key
     Show(show::Args),
+    /// Why a user may publish or subscribe to a subject, or may not: the rule, and where it stands
+    Why(why::Args),
     /// The trail of events: those on the stream by sequence, then those not published yet
     Log(log::Args),
     /// How this registry stands: pending, held, not enforced
@@ -136,6 +140,7 @@ impl Verb {
             Self::Access(verb) => access::run(verb, globals),
             Self::List(args) => list::run(args, globals),
             Self::Show(args) => show::run(args, globals),
+            Self::Why(args) => why::run(args, globals),
             Self::Log(args) => log::run(args, globals),
             Self::Status(args) => status::run(args, globals),
             Self::Doctor(args) => doctor::run(args, globals),
@@ -186,7 +191,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.globals.actor().and_then(|_| cli.verb.run(&cli.globals)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            cli.globals.output().error(&error);
+            if !error.told {
+                cli.globals.output().error(&error);
+            }
             error.exit.into()
         }
     }

@@ -6,3 +6,4 @@ mod keys;
 mod refusals;
 mod tool;
 mod verbs;
+mod why;

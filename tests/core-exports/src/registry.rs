@@ -8,8 +8,11 @@ use cim_keys_core::context::RegistryId;
 use cim_keys_core::envelope;
 use cim_keys_core::event::Event;
 use cim_keys_core::nkey::PublicKey;
-use cim_keys_core::registry::{Entity, EntityId, Facts, Lookup, Recorded, Registry, evolve};
+use cim_keys_core::registry::{
+    Account, Entity, EntityId, Facts, Lookup, Operator, Recorded, Registry, User, evolve,
+};
 use cim_keys_core::rules;
+use cim_keys_core::why::{Parties, Question, why};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -46,6 +49,9 @@ exports! {
     }
     registry_evolve(entity: Option<Entity>, message: StoredMessage) { evolve(entity, &event(&message)?) }
     registry_new(id: RegistryId) { shown(Registry::new(id)) }
+    why_judge(operator: Operator, account: Account, user: User, question: Question) {
+        why(&Parties { operator: &operator, account: &account, user: &user }, &question)?
+    }
     registry_put(state: State, entity: Entity) {
         let mut registry = state.registry();
         registry.put(entity);

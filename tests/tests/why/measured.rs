@@ -72,6 +72,13 @@ const SUBSCRIPTIONS: &[Subscription] = &[
     // One that overlaps and is not inside is held back as well; the oldest server does so only where another is inside.
     sub(&["a.>"], &["*.b"], "a.*", "allow", &[("a.b", false), ("a.c", true)]).older(),
     sub(&["a.>"], &["*.b", "a.c"], "a.*", "allow", &[("a.b", false), ("a.c", false), ("a.d", true)]),
+    // So with an entry for a queue, where the subscription has it.
+    Subscription {
+        queue: Some("q"),
+        ..sub(&["a.>"], &["a.b q"], "a.*", "allow", &[("a.b", false), ("a.c", true)]).older()
+    },
+    Subscription { queue: Some("r"), ..sub(&["a.>"], &["a.b q"], "a.*", "allow", &[("a.b", true)]) },
+    sub(&["a.>"], &["a.b q"], "a.*", "allow", &[("a.b", true)]),
     // Queues. An entry without one has subscriptions with and without.
     queued(&["a"], &[], ("a", "q"), "allow"),
     // An entry with a queue has only those with it.
@@ -155,7 +162,14 @@ fn subscriptions_and_publishes() {
         let server = permits.serve(version);
         let mut observer = permits.connect(&server, observer).expect("the observer connects");
         for (case, who) in SUBSCRIPTIONS.iter().zip(&subscribers) {
-            let words = format!("{} +{:?} -{:?} {} {:?}", version.number(), case.allow, case.deny, case.subject, case.queue);
+            let words = format!(
+                "{} +{:?} -{:?} {} {:?}",
+                version.number(),
+                case.allow,
+                case.deny,
+                case.subject,
+                case.queue
+            );
             let mut user = permits.connect(&server, *who).expect("a user connects");
             let taken = subscribes(&mut user, case.subject, case.queue).is_some();
             let answer = permits.why(*who, Action::Subscribe, case.subject, case.queue).expect("an answer");
@@ -185,7 +199,10 @@ fn subscriptions_and_publishes() {
             let taken = publishes(&mut user, &mut observer, subject, None);
             let answer = permits.why(*who, Action::Publish, subject, None).expect("an answer");
             if taken != answer.allowed || answer.rule.code() != *code {
-                wrong.push(format!("+{allow:?} -{deny:?} {subject}: server {taken}, core {:?}, table {code}", answer.rule));
+                wrong.push(format!(
+                    "+{allow:?} -{deny:?} {subject}: server {taken}, core {:?}, table {code}",
+                    answer.rule
+                ));
             }
         }
     }
@@ -193,7 +210,8 @@ fn subscriptions_and_publishes() {
 }
 
 /// Matching in the tests' own words.
-fn is_in(pattern: &str, subject: &str) -> bool {
+pub(super) fn is_in(pattern: &str, subject: &str) -> bool {
+    let pattern = pattern.split(' ').next().unwrap_or_default();
     let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
     loop {
         match (pattern.next(), subject.next()) {
@@ -207,7 +225,8 @@ fn is_in(pattern: &str, subject: &str) -> bool {
 }
 
 /// Roles: entries of the publish list, tags of the user, what is published, the rule's code.
-type Templated = (&'static [&'static str], &'static [&'static str], &'static [&'static str], &'static str, &'static str);
+type Templated =
+    (&'static [&'static str], &'static [&'static str], &'static [&'static str], &'static str, &'static str);
 
 /// The user is called `ann`, the account `TEAM`.
 const TEMPLATES: &[Templated] = &[
@@ -235,7 +254,11 @@ fn templates_of_roles() {
     let mut cases = Vec::new();
     for (place, (allow, deny, tags, subject, code)) in TEMPLATES.iter().enumerate() {
         // Each in an account of its own of the same length of name, for the account's name stands in some.
-        let team = permits.identities.account(if place == 2 { "TEAM" } else { ["T", &place.to_string()].concat().leak() });
+        let team = permits.identities.account(if place == 2 {
+            "TEAM"
+        } else {
+            ["T", &place.to_string()].concat().leak()
+        });
         let observer = permits.user(team, "observer", Some(UserRights::default()), &[]);
         let role = permits.role(team.account, "work", publishing(list(allow, deny)));
         cases.push((permits.user(role, "ann", None, tags), observer, *subject, *code));
@@ -313,11 +336,13 @@ fn a_reply_is_allowed_though_denied() {
     let team = permits.identities.account("TEAM");
     let observer = permits.user(team, "observer", Some(UserRights::default()), &[]);
     let max = ResponsePermission { max: 2, ..ResponsePermission::default() };
-    for (place, publish) in [list(&[], &[]), list(&["a"], &[]), list(&["a"], &[">"])].into_iter().enumerate() {
+    for (place, publish) in [list(&[], &[]), list(&["a"], &[]), list(&["a"], &[">"])].into_iter().enumerate()
+    {
         let rights = UserRights { publish, response: Some(max.clone()), ..UserRights::default() };
         permits.user(team, &format!("responder{place}"), Some(rights), &[]);
     }
-    let users: Vec<Who> = (0..3).map(|place| find(&permits, team.account, &format!("responder{place}"))).collect();
+    let users: Vec<Who> =
+        (0..3).map(|place| find(&permits, team.account, &format!("responder{place}"))).collect();
     let server = permits.serve(Version::Newest);
     let mut observer = permits.connect(&server, observer).expect("the observer connects");
     subscribes(&mut observer, "reply.>", None).expect("the observer may");
@@ -332,8 +357,7 @@ fn a_reply_is_allowed_though_denied() {
         observer.publish("work", Some("reply.1"), &[], b"request").expect("a connection");
         observer.settle().expect("a connection");
         user.settle().expect("a connection");
-        let sent: Vec<bool> =
-            (0..3).map(|_| publishes(&mut user, &mut observer, "reply.1", None)).collect();
+        let sent: Vec<bool> = (0..3).map(|_| publishes(&mut user, &mut observer, "reply.1", None)).collect();
         assert_eq!(sent, [true, true, false], "two messages for each request");
         assert!(!publishes(&mut user, &mut observer, "reply.2", None));
     }

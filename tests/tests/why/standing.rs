@@ -87,7 +87,10 @@ fn no_subscriptions_is_no_connection() {
             }
             assert!(server.log().contains("maximum subscriptions exceeded"));
             for action in [Action::Publish, Action::Subscribe] {
-                assert_eq!(permits.why(who, action, "a", None).expect("an answer").rule, Rule::NoSubscriptions);
+                assert_eq!(
+                    permits.why(who, action, "a", None).expect("an answer").rule,
+                    Rule::NoSubscriptions
+                );
             }
         }
     }
@@ -109,7 +112,8 @@ fn tokens_end() {
         entities.find(|entity| entity.name() == name).expect("a user of this name").key()
     };
     let ended = (team.account, key("ended"));
-    let (operator, account, user) = (permits.operator(), permits.account(team.account), permits.user_entity(ended));
+    let (operator, account, user) =
+        (permits.operator(), permits.account(team.account), permits.user_entity(ended));
     let parties = Parties { operator: &operator, account: &account, user: &user };
     let ask = |at| {
         let question = Question { action: Action::Publish, subject: "a".into(), queue: None, at };
@@ -118,7 +122,9 @@ fn tokens_end() {
     assert_eq!(ask(ends).rule, Rule::UserTerm { time: ends });
     assert_eq!(ask(ends - 1).rule, Rule::NoPermissions);
     assert!(ask(ends - 1).conditions.contains(&Condition::Until { time: ends }));
-    assert!(permits.why((team.account, key("later")), Action::Publish, "a", None).expect("an answer").allowed);
+    assert!(
+        permits.why((team.account, key("later")), Action::Publish, "a", None).expect("an answer").allowed
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Users with any permissions on a real server, and what the server lets them do: what core's `why` is held against.
 
+pub mod generate;
+
 use std::collections::BTreeMap;
 use std::io;
 
@@ -28,11 +30,7 @@ pub type Who = (PublicKey, PublicKey);
 impl Permits {
     /// A new registry with this number.
     pub fn found(number: u8) -> Permits {
-        Permits {
-            identities: Identities::found(number),
-            changed: BTreeMap::new(),
-            logins: Vec::new(),
-        }
+        Permits { identities: Identities::found(number), changed: BTreeMap::new(), logins: Vec::new() }
     }
 
     /// A signing key of an account with a role.
@@ -51,13 +49,7 @@ impl Permits {
     ///
     /// # Panics
     /// When the core refuses.
-    pub fn user(
-        &mut self,
-        by: AccountKeys,
-        name: &str,
-        rights: Option<UserRights>,
-        tags: &[&str],
-    ) -> Who {
+    pub fn user(&mut self, by: AccountKeys, name: &str, rights: Option<UserRights>, tags: &[&str]) -> Who {
         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
         let (account, name) = (by.account, name.to_owned());
         let command = Command::CreateUser { account, name, rights, expires: 0, tags, credentials: true };
