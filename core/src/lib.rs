@@ -61,3 +61,4 @@ pub mod jetstream;
 pub mod journal;
 pub mod outbox;
 pub mod sync;
+pub mod verify;

@@ -45,6 +45,7 @@ mod sync;
 #[cfg(feature = "nats")]
 mod up;
 mod user;
+mod verify;
 #[cfg(feature = "nats")]
 mod watch;
 #[cfg(feature = "nats")]
@@ -100,6 +101,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Messages on the stream that change nothing: those that were admitted are in `log`
     Anomalies(anomalies::Args),
+    /// Walk along the whole trail or stream, judge all of it anew, and compare the store with what comes of it
+    Verify(verify::Args),
     /// Commands as a file: from a machine without a network to one that has one
     #[command(subcommand)]
     Bundle(bundle::Verb),
@@ -145,6 +148,7 @@ impl Verb {
             Self::Status(args) => status::run(args, globals),
             Self::Doctor(args) => doctor::run(args, globals),
             Self::Anomalies(args) => anomalies::run(args, globals),
+            Self::Verify(args) => verify::run(args, globals),
             Self::Bundle(verb) => bundle::run(verb, globals),
             Self::Held(verb) => held::run(verb, globals),
             Self::Schema(verb) => schema::run(verb, globals),

@@ -183,6 +183,30 @@ impl Store {
         })
     }
 
+    /// Entities at `head` behind this id, by id, at most `limit`: with each what stands in its row, none where that cannot
+    /// be read. The overlay is left out.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn at_head(&self, after: &str, limit: u32) -> Result<Vec<(String, Option<Entity>)>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT id, body FROM entities AS e
+                 WHERE id > ?1 AND position <= (SELECT settled FROM state)
+                 AND NOT EXISTS (SELECT 1 FROM entities AS l WHERE l.id = e.id AND l.position > e.position
+                                 AND l.position <= (SELECT settled FROM state))
+                 ORDER BY id LIMIT ?2",
+            )?;
+            let mut found = statement.query((after, limit))?;
+            let mut list = Vec::new();
+            while let Some(row) = found.next()? {
+                let body = rows::text(row, 1).ok().and_then(|body| rows::json(&body).ok());
+                list.push((rows::text(row, 0)?, body));
+            }
+            Ok(list)
+        })
+    }
+
     /// How much there is.
     ///
     /// # Errors
