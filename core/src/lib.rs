@@ -46,6 +46,7 @@ pub mod subjects;
 pub mod context;
 pub mod envelope;
 pub mod event;
+pub mod issue;
 pub mod registry;
 pub mod rules;
 pub mod why;

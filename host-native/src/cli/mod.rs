@@ -11,6 +11,7 @@ mod clone;
 mod config;
 #[cfg(feature = "nats")]
 mod connection;
+mod creds;
 mod doctor;
 mod entities;
 pub mod exit;
@@ -87,6 +88,9 @@ enum Verb {
     /// Creds of the pipeline's own roles
     #[command(subcommand)]
     Access(access::Verb),
+    /// Short-lived creds from one role's key, for pipelines: no registry, no server
+    #[command(subcommand)]
+    Creds(creds::Verb),
     /// List accounts, users, keys or the operator, with what is not confirmed and not enforced
     List(list::Args),
     /// Show one entity by name or public key
@@ -141,6 +145,7 @@ impl Verb {
             Self::User(verb) => user::run(verb, globals),
             Self::Key(verb) => key::run(verb, globals),
             Self::Access(verb) => access::run(verb, globals),
+            Self::Creds(verb) => creds::run(verb, globals),
             Self::List(args) => list::run(args, globals),
             Self::Show(args) => show::run(args, globals),
             Self::Why(args) => why::run(args, globals),

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod crash;
+mod creds;
 mod keys;
 mod refusals;
 mod tool;
