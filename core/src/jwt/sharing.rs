@@ -214,3 +214,27 @@ impl Import {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nkey::Kind;
+
+    #[test]
+    fn names_of_imports_on_both_sides() {
+        let import = |kind, local: &str, to: &str| Import {
+            local_subject: local.into(),
+            to: to.into(),
+            ..Import::new(kind, PublicKey::new(Kind::Account, [1; 32]), "a.*.b")
+        };
+        for (import, local, exported) in [
+            (import(ShareKind::Stream, "", ""), "a.*.b", "a.*.b"),
+            (import(ShareKind::Stream, "x.$1", ""), "x.*", "a.*.b"),
+            (import(ShareKind::Stream, "", "x"), "x.a.*.b", "a.*.b"),
+            (import(ShareKind::Service, "x.$1.y", ""), "x.*.y", "a.*.b"),
+            (import(ShareKind::Service, "", "x.*"), "a.*.b", "x.*"),
+        ] {
+            assert_eq!((import.local().as_str(), import.exported()), (local, exported), "{import:?}");
+        }
+    }
+}

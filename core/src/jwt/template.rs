@@ -141,6 +141,8 @@ mod tests {
     use alloc::vec;
 
     use super::*;
+    use crate::jwt::{Account, Body, Unknown, User};
+    use crate::nkey::{Kind, PublicKey};
 
     #[test]
     fn variables_are_found() {
@@ -151,6 +153,47 @@ mod tests {
         assert_eq!(variables("_INBOX_{{subject()}}.>"), Ok(vec![Variable::Subject]));
         assert_eq!(variables("a.*.>"), Ok(vec![]));
         assert_eq!(split("a.{{account-tag(x)}}.b{{account-name()}}").unwrap().1, "a.x.bx");
+    }
+
+    #[test]
+    fn entries_are_expanded_as_a_server_does_it() {
+        let key = |kind, byte| PublicKey::new(kind, [byte; 32]);
+        let claims = |subject, name: &str, body| Claims {
+            audience: String::new(),
+            expires: 0,
+            issued_at: 1,
+            issuer: key(Kind::Account, 9),
+            name: name.into(),
+            not_before: 0,
+            subject,
+            body,
+            unknown: Unknown::default(),
+        };
+        let tags = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<String>>();
+        let body = User { tags: tags(&["t:1", "t:2", "u:x y"]), ..User::default() };
+        let user = claims(key(Kind::User, 1), "ann", Body::User(body));
+        let body = Account { tags: tags(&["z:3"]), ..Account::default() };
+        let account = claims(key(Kind::Account, 2), "TEAM", Body::Account(body.into()));
+        let all = |list: &[&str]| expand(&tags(list), &user, &account);
+        let subject = user.subject.to_string();
+        for (entry, subjects) in [
+            ("{{name()}}.>", tags(&["ann.>"])),
+            ("_INBOX_{{subject()}}.>", tags(&[&["_INBOX_", &subject, ".>"].concat()])),
+            (
+                "{{account-name()}}.{{ account-subject() }}",
+                tags(&[&["TEAM.", &account.subject.to_string()].concat()]),
+            ),
+            ("a.{{tag(t)}}.{{account-tag(z)}}", tags(&["a.1.3", "a.2.3"])),
+            ("a.{{tag(none)}}", tags(&[])),
+        ] {
+            let expanded = all(&[entry]);
+            assert_eq!((expanded.subjects, expanded.fallen), (subjects, tags(&[])), "{entry}");
+        }
+        // A list without variables stays as it is; beside one, what is no subject falls away.
+        assert_eq!(all(&["a q"]).subjects, ["a q"]);
+        let mixed = all(&["a q", "{{name()}}", "b.{{tag(u)}}"]);
+        assert_eq!((mixed.subjects, mixed.fallen), (tags(&["ann"]), tags(&["a q", "b.{{tag(u)}}"])));
+        assert_eq!(all(&["{{nobody()}}"]).unknown.as_deref(), Some("{{nobody()}}"));
     }
 
     #[test]

@@ -145,20 +145,23 @@ fn who(store: &Store, args: &Args, question: Question, globals: &Globals) -> Res
     })
 }
 
-/// The one live user of this name, or of this key.
+/// The one live user of this name, or of this key. Each account is asked by its index of names, so that a registry's size does
+/// not matter.
 fn named(store: &Store, account: Option<&str>, user: &str) -> Result<Listed, CliError> {
     let account = account.map(|account| resolve::account(store, account)).transpose()?;
-    let found = match resolve::parsed(user)? {
-        Some(key) => store.by_key(key),
-        None => store.by_name(user),
-    };
-    let mut found = found.map_err(KeyError::from)?;
-    found.retain(|listed| match &listed.entity {
+    let of_account = |listed: &Listed| match &listed.entity {
         Entity::User(user) => account.as_ref().is_none_or(|account| account.key == user.account),
         _ => false,
-    });
-    if found.iter().any(|listed| listed.entity.revoked_at().is_none()) {
-        found.retain(|listed| listed.entity.revoked_at().is_none());
+    };
+    let mut found = match resolve::parsed(user)? {
+        Some(key) => store.by_key(key).map_err(KeyError::from)?,
+        None => live(store, account.as_ref().map(|account| account.key), user)?,
+    };
+    found.retain(of_account);
+    if found.is_empty() {
+        // Who was revoked holds its name no more.
+        found = store.by_name(user).map_err(KeyError::from)?;
+        found.retain(of_account);
     }
     match (found.pop(), found.is_empty()) {
         (Some(listed), true) => Ok(listed),
@@ -170,6 +173,28 @@ fn named(store: &Store, account: Option<&str>, user: &str) -> Result<Listed, Cli
         (None, _) => Err(CliError::new(Exit::NotFound, "unknown-user", format!("there is no user {user:?}"))
             .hint("`cim-keys list users` shows them")),
     }
+}
+
+/// Users who hold this name, in one account or in any.
+fn live(store: &Store, account: Option<PublicKey>, name: &str) -> Result<Vec<Listed>, CliError> {
+    let accounts = match account {
+        Some(account) => vec![account],
+        None => {
+            let listed = store.accounts().map_err(KeyError::from)?;
+            listed.iter().map(|listed| listed.entity.key()).collect()
+        }
+    };
+    let lookup = |parent: &PublicKey| Lookup::Name { parent: *parent, name: name.to_owned() };
+    let lookups: Vec<Lookup> = accounts.iter().map(lookup).collect();
+    let (facts, _) = store.facts(&lookups, true).map_err(KeyError::from)?;
+    let mut found = Vec::new();
+    for account in accounts {
+        if let Ok(Some(EntityId::User { account, user })) = facts.name(account, name) {
+            let listed = store.by_key(user).map_err(KeyError::from)?.into_iter();
+            found.extend(listed.filter(|l| l.entity.id() == EntityId::User { account, user }));
+        }
+    }
+    Ok(found)
 }
 
 /// Operator, account and user as the registry has them now, pending commands included. Another time's registry is asked

@@ -72,6 +72,38 @@ fn who_may() {
 }
 
 #[test]
+fn an_import_is_named() {
+    let tool = registry();
+    tool.ok(&["access", "renew", "--role", "host"]);
+    let users = tool.json(&["list", "users", "--account", "KEYS_EDGE"]);
+    let host = text(&users, "/users/0/public_key");
+    let subject = "CIMKEYS.API.STREAM.INFO.KEYS_EVENTS";
+    let said = tool.json(&["why", subject, "--user", &host, "--publish"]);
+    assert_eq!(said["allowed"], json!(true));
+    assert_eq!(
+        (text(&said, "/imports/0/local"), text(&said, "/imports/0/subject"), text(&said, "/imports/0/kind")),
+        (subject.into(), "$JS.API.STREAM.INFO.KEYS_EVENTS".into(), "service".into())
+    );
+    let said = tool.ok(&["why", subject, "--user", &host, "--publish"]);
+    assert!(said.contains("import     CIMKEYS.API.STREAM.INFO.KEYS_EVENTS goes to the account A"), "{said}");
+    let log = "cowboyai.security.keys-log.>";
+    let said = tool.json(&["why", log, "--user", &host, "--subscribe"]);
+    assert_eq!(
+        (text(&said, "/imports/0/local"), text(&said, "/imports/0/kind")),
+        (log.into(), "stream".into())
+    );
+}
+
+#[test]
+fn what_was_not_published_is_not_verified_and_is_no_fault() {
+    let tool = registry();
+    let said = tool.json(&["verify"]);
+    assert_eq!((&said["messages"], &said["new"], &said["compared"]), (&json!(0), &json!(0), &json!(true)));
+    let said = tool.ok(&["verify"]);
+    assert!(said.ends_with("nothing is wrong\n"), "{said}");
+}
+
+#[test]
 fn tokens_end_in_time() {
     let tool = registry();
     tool.ok(&["user", "create", "late", "--account", "APP", "--expiry", "1d"]);
