@@ -12,6 +12,10 @@ use cim_keys_core::nkey::PublicKey;
 use cim_keys_core::registry::{Account, Entity, EntityId, Lookup, Operator, User};
 use cim_keys_core::why::{Action, Answer, Parties, Question, QuestionError, why};
 use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Users that are in memory at once.
+const PORTION: u32 = 500;
 
 /// Flags of `why`.
 #[derive(Debug, clap::Args)]
@@ -104,7 +108,7 @@ fn one(
     globals: &Globals,
 ) -> Result<(), CliError> {
     let listed = named(store, args.account.as_deref(), user)?;
-    let told = tell(&concerned(store, &listed)?, question)?;
+    let told = tell(&concerned(store, &listed, &mut BTreeMap::new())?, question)?;
     globals.output().data(&told, |told| why_words::text(told.parts()))?;
     if told.answer.allowed {
         return Ok(());
@@ -115,23 +119,33 @@ fn one(
 
 fn who(store: &Store, args: &Args, question: Question, globals: &Globals) -> Result<(), CliError> {
     let account = args.account.as_deref().map(|account| resolve::account(store, account)).transpose()?;
-    let listed = store.users(account.map(|account| account.key)).map_err(KeyError::from)?;
+    let account = account.map(|account| account.key);
     let output = globals.output();
-    let (asked, mut users) = (listed.len(), Vec::new());
-    for listed in &listed {
-        let told = tell(&concerned(store, listed)?, question.clone())?;
-        if !told.answer.allowed {
-            continue;
-        }
-        if !output.is_lines() {
-            users.push(told);
-        } else if !output.row(&told)? {
-            return Ok(());
+    let (mut asked, mut users, mut after) = (0, Vec::new(), None);
+    let mut parents = BTreeMap::new();
+    loop {
+        let portion = store.users_after(account, after, PORTION).map_err(KeyError::from)?;
+        let Some(last) = portion.last() else { break };
+        after = Some(last.entity.id());
+        asked += portion.len();
+        for listed in &portion {
+            let mut told = tell(&concerned(store, listed, &mut parents)?, question.clone())?;
+            // What was looked at is told to who asks for one user.
+            told.answer.looked.clear();
+            if !told.answer.allowed {
+                continue;
+            }
+            if !output.is_lines() {
+                users.push(told);
+            } else if !output.row(&told)? {
+                return Ok(());
+            }
         }
     }
     if output.is_lines() {
         return Ok(());
     }
+    users.sort_by(|a, b| (&a.account, &a.user).cmp(&(&b.account, &b.user)));
     output.data(&Who { question, asked, users }, |who| {
         let rows = who.users.iter().map(|told| {
             let words = why_words::rule(told.parts());
@@ -197,26 +211,36 @@ fn live(store: &Store, account: Option<PublicKey>, name: &str) -> Result<Vec<Lis
     Ok(found)
 }
 
-/// Operator, account and user as the registry has them now, pending commands included. Another time's registry is asked
-/// here, and nowhere else.
-fn concerned(store: &Store, listed: &Listed) -> Result<Concerned, CliError> {
+/// An account and its operator, and whether the stream has both so.
+type Parents = BTreeMap<PublicKey, (Operator, Account, bool)>;
+
+/// Operator, account and user as the registry has them now, pending commands included; what was read of accounts is kept for
+/// the next one. Another time's registry is asked here, and nowhere else.
+fn concerned(store: &Store, listed: &Listed, parents: &mut Parents) -> Result<Concerned, CliError> {
     let Entity::User(user) = listed.entity.clone() else {
         return Err(CliError::unexpected(&"the entity is no user"));
     };
+    if !parents.contains_key(&user.account) {
+        parents.insert(user.account, parent(store, user.account)?);
+    }
+    let Some((operator, account, confirmed)) = parents.get(&user.account).cloned() else {
+        return Err(CliError::unexpected(&"the user's account was not read"));
+    };
+    Ok(Concerned { operator, account, user, confirmed: confirmed && listed.pending.is_none() })
+}
+
+fn parent(store: &Store, account: PublicKey) -> Result<(Operator, Account, bool), CliError> {
     let operator = EntityId::Operator(resolve::operator(store)?);
-    let account = EntityId::Account(user.account);
+    let account = EntityId::Account(account);
     let lookups = [Lookup::Entity(operator), Lookup::Entity(account)];
     let (now, _) = store.facts(&lookups, true).map_err(KeyError::from)?;
     let (stream, _) = store.facts(&lookups, false).map_err(KeyError::from)?;
+    let confirmed =
+        now.entity(operator) == stream.entity(operator) && now.entity(account) == stream.entity(account);
     match (now.entity(operator), now.entity(account)) {
-        (Ok(Some(Entity::Operator(o))), Ok(Some(Entity::Account(a)))) => Ok(Concerned {
-            operator: o.clone(),
-            account: a.clone(),
-            user,
-            confirmed: listed.pending.is_none()
-                && now.entity(operator) == stream.entity(operator)
-                && now.entity(account) == stream.entity(account),
-        }),
+        (Ok(Some(Entity::Operator(o))), Ok(Some(Entity::Account(a)))) => {
+            Ok((o.clone(), a.clone(), confirmed))
+        }
         _ => Err(CliError::new(Exit::NotFound, "unknown-account", "the user's account is not known here")),
     }
 }

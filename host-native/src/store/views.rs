@@ -9,7 +9,7 @@ use cim_keys_core::headers::Headers;
 use cim_keys_core::journal::State;
 use cim_keys_core::jwt::TokenId;
 use cim_keys_core::nkey::PublicKey;
-use cim_keys_core::registry::Entity;
+use cim_keys_core::registry::{Entity, EntityId};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::time::Timestamp;
 use rusqlite::{OptionalExtension as _, Params, Transaction};
@@ -139,6 +139,29 @@ impl Store {
             Some(account) => self.listed("kind = 'user' AND parent = ?1", [account.to_string()]),
             None => self.listed("kind = 'user'", []),
         }
+    }
+
+    /// Users behind this one, of an account or of all, by account and key, at most `limit`: however many there are, no more
+    /// are in memory.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn users_after(
+        &self,
+        account: Option<PublicKey>,
+        after: Option<EntityId>,
+        limit: u32,
+    ) -> Result<Vec<Listed>, StoreError> {
+        // Ids of users are `user:A…/U…`: those of one account, or of all, stand between two texts.
+        let (begin, end) = match account {
+            Some(account) => (format!("user:{account}/"), format!("user:{account}0")),
+            None => ("user:".to_owned(), "user;".to_owned()),
+        };
+        let begin = after.map_or(begin, |after| after.to_string());
+        let condition = format!("id > ?1 AND id < ?2 ORDER BY id LIMIT {limit}");
+        let mut users = self.listed(&condition, [begin, end])?;
+        users.sort_by_key(|listed| listed.entity.id());
+        Ok(users)
     }
 
     /// Signing, curve and free keys of an owner, or of all.
