@@ -63,3 +63,7 @@ pub mod journal;
 pub mod outbox;
 pub mod sync;
 pub mod verify;
+
+// The same, told to others.
+#[cfg(feature = "schema")]
+pub mod schema;
