@@ -13,6 +13,7 @@ use cim_keys_core::registry::{Account, Entity, EntityId, Lookup, Operator, User}
 use cim_keys_core::why::{Action, Answer, Parties, Question, QuestionError, why};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 
 /// Users that are in memory at once.
 const PORTION: u32 = 500;
@@ -220,12 +221,11 @@ fn concerned(store: &Store, listed: &Listed, parents: &mut Parents) -> Result<Co
     let Entity::User(user) = listed.entity.clone() else {
         return Err(CliError::unexpected(&"the entity is no user"));
     };
-    if !parents.contains_key(&user.account) {
-        parents.insert(user.account, parent(store, user.account)?);
+    let (operator, account, confirmed) = match parents.entry(user.account) {
+        Slot::Occupied(known) => known.into_mut(),
+        Slot::Vacant(slot) => slot.insert(parent(store, user.account)?),
     }
-    let Some((operator, account, confirmed)) = parents.get(&user.account).cloned() else {
-        return Err(CliError::unexpected(&"the user's account was not read"));
-    };
+    .clone();
     Ok(Concerned { operator, account, user, confirmed: confirmed && listed.pending.is_none() })
 }
 
