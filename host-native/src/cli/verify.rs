@@ -11,6 +11,9 @@ use serde::Serialize;
 
 /// Flags of `verify`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 where nothing is wrong that `anomalies` does not list already, else 8."
+)]
 pub(super) struct Args {
     /// Read the stream itself, from its server, instead of what this host kept of it; the archive where the stream forgot
     #[cfg(feature = "nats")]

@@ -20,6 +20,7 @@ const PORTION: u32 = 500;
 
 /// Flags of `why`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit status of an answer: 0 allowed, 10 denied.")]
 #[command(group = clap::ArgGroup::new("action").required(true).args(["publish", "subscribe"]))]
 #[command(group = clap::ArgGroup::new("whom").required(true).args(["user", "who"]))]
 pub(super) struct Args {

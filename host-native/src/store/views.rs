@@ -141,7 +141,7 @@ impl Store {
         }
     }
 
-    /// Users behind this one, of an account or of all, by account and key, at most `limit`: however many there are, no more
+    /// Users behind this one, of an account or of all, by their ids as text, at most `limit`: however many there are, no more
     /// are in memory.
     ///
     /// # Errors
@@ -160,7 +160,8 @@ impl Store {
         let begin = after.map_or(begin, |after| after.to_string());
         let condition = format!("id > ?1 AND id < ?2 ORDER BY id LIMIT {limit}");
         let mut users = self.listed(&condition, [begin, end])?;
-        users.sort_by_key(|listed| listed.entity.id());
+        // As text, in which order they were asked for: keys as such have another one.
+        users.sort_by_cached_key(|listed| listed.entity.id().to_string());
         Ok(users)
     }
 
