@@ -46,8 +46,10 @@ pub mod subjects;
 pub mod context;
 pub mod envelope;
 pub mod event;
+pub mod issue;
 pub mod registry;
 pub mod rules;
+pub mod why;
 
 // What somebody wants.
 pub mod command;
@@ -60,6 +62,7 @@ pub mod jetstream;
 pub mod journal;
 pub mod outbox;
 pub mod sync;
+pub mod verify;
 
 // The same, told to others.
 #[cfg(feature = "schema")]

@@ -9,6 +9,7 @@ pub mod identities;
 pub mod ledger;
 pub mod operations;
 pub mod outbox;
+pub mod permits;
 pub mod pipeline;
 pub mod program;
 pub mod proxy;

@@ -38,6 +38,8 @@ pub enum Exit {
     Verification = 8,
     /// A part was done.
     Partial = 9,
+    /// The answer is no: `why` denies.
+    Denied = 10,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -65,13 +67,16 @@ pub struct CliError {
     pub message: String,
     /// What to do next.
     pub hints: Vec<String>,
+    /// Whether stdout says it already: only the exit status is left.
+    #[serde(skip)]
+    pub told: bool,
 }
 
 impl CliError {
     /// An error with these words.
     #[must_use]
     pub fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self { exit, code: code.to_owned(), message: message.into(), hints: Vec::new() }
+        Self { exit, code: code.to_owned(), message: message.into(), hints: Vec::new(), told: false }
     }
 
     /// Adds what to do next.
@@ -79,6 +84,12 @@ impl CliError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// What stdout says already.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        Self { told: true, ..self }
     }
 
     /// The command line makes no sense.

@@ -64,6 +64,16 @@ impl Store {
         Self::with(schema::open(path)?, path)
     }
 
+    /// A store of this registry that is empty, has no file and goes away with this value: for folding a stream anew.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn scratch(registry: &RegistryId) -> Result<Self, StoreError> {
+        let store = Self::with(schema::scratch()?, Path::new("(scratch)"))?;
+        store.adopt(registry)?;
+        Ok(store)
+    }
+
     fn with(connection: Connection, path: &Path) -> Result<Self, StoreError> {
         let store = Self {
             connection: Mutex::new(connection),

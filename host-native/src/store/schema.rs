@@ -134,6 +134,21 @@ pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Tables in a file without a name, which goes away with the connection: room for a fold beside the store.
+pub(super) fn scratch() -> Result<Connection, StoreError> {
+    let made = || {
+        let connection = Connection::open("")?;
+        // Beyond its cache it stands on the disk, however large a registry is.
+        connection.pragma_update(None, "temp_store", "FILE")?;
+        connection.pragma_update(None, "journal_mode", "MEMORY")?;
+        connection.pragma_update(None, "cache_size", -16_000)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        make_tables(&connection)?;
+        Ok(connection)
+    };
+    made().map_err(|error| StoreError::sqlite(Path::new("(scratch)"), &error))
+}
+
 /// Opens a file that has the tables. One whose making has only begun, here or in a process that was ended, is none yet.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     // One look: whoever makes it may do so in between.

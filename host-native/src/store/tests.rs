@@ -2,6 +2,7 @@
 
 mod bundle;
 mod held;
+mod paging;
 mod recover;
 mod voids;
 

@@ -9,7 +9,7 @@ use cim_keys_core::headers::Headers;
 use cim_keys_core::journal::State;
 use cim_keys_core::jwt::TokenId;
 use cim_keys_core::nkey::PublicKey;
-use cim_keys_core::registry::Entity;
+use cim_keys_core::registry::{Entity, EntityId};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::time::Timestamp;
 use rusqlite::{OptionalExtension as _, Params, Transaction};
@@ -141,6 +141,30 @@ impl Store {
         }
     }
 
+    /// Users behind this one, of an account or of all, by their ids as text, at most `limit`: however many there are, no more
+    /// are in memory.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn users_after(
+        &self,
+        account: Option<PublicKey>,
+        after: Option<EntityId>,
+        limit: u32,
+    ) -> Result<Vec<Listed>, StoreError> {
+        // Ids of users are `user:A…/U…`: those of one account, or of all, stand between two texts.
+        let (begin, end) = match account {
+            Some(account) => (format!("user:{account}/"), format!("user:{account}0")),
+            None => ("user:".to_owned(), "user;".to_owned()),
+        };
+        let begin = after.map_or(begin, |after| after.to_string());
+        let condition = format!("id > ?1 AND id < ?2 ORDER BY id LIMIT {limit}");
+        let mut users = self.listed(&condition, [begin, end])?;
+        // As text, in which order they were asked for: keys as such have another one.
+        users.sort_by_cached_key(|listed| listed.entity.id().to_string());
+        Ok(users)
+    }
+
     /// Signing, curve and free keys of an owner, or of all.
     ///
     /// # Errors
@@ -179,6 +203,30 @@ impl Store {
             list.sort_by(|a, b| {
                 a.entity.name().cmp(b.entity.name()).then_with(|| a.entity.id().cmp(&b.entity.id()))
             });
+            Ok(list)
+        })
+    }
+
+    /// Entities at `head` behind this id, by id, at most `limit`: with each what stands in its row, none where that cannot
+    /// be read. The overlay is left out.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn at_head(&self, after: &str, limit: u32) -> Result<Vec<(String, Option<Entity>)>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT id, body FROM entities AS e
+                 WHERE id > ?1 AND position <= (SELECT settled FROM state)
+                 AND NOT EXISTS (SELECT 1 FROM entities AS l WHERE l.id = e.id AND l.position > e.position
+                                 AND l.position <= (SELECT settled FROM state))
+                 ORDER BY id LIMIT ?2",
+            )?;
+            let mut found = statement.query((after, limit))?;
+            let mut list = Vec::new();
+            while let Some(row) = found.next()? {
+                let body = rows::text(row, 1).ok().and_then(|body| rows::json(&body).ok());
+                list.push((rows::text(row, 0)?, body));
+            }
             Ok(list)
         })
     }
