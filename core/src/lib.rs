@@ -60,3 +60,6 @@ pub mod jetstream;
 pub mod journal;
 pub mod outbox;
 pub mod sync;
+
+// What is made of what the stream says.
+pub mod projection;
