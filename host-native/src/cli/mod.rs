@@ -5,6 +5,7 @@
 mod access;
 mod account;
 mod anomalies;
+mod at;
 mod bundle;
 #[cfg(feature = "nats")]
 mod clone;
@@ -29,6 +30,7 @@ pub mod output;
 pub mod parse;
 #[cfg(feature = "nats")]
 mod progress;
+mod projection;
 #[cfg(feature = "nats")]
 mod push;
 #[cfg(feature = "nats")]
@@ -40,6 +42,8 @@ mod show;
 mod status;
 #[cfg(feature = "nats")]
 mod status_server;
+#[cfg(feature = "nats")]
+mod stream_times;
 #[cfg(feature = "nats")]
 mod sync;
 #[cfg(feature = "nats")]
@@ -105,6 +109,9 @@ enum Verb {
     /// The schema level: what every host and page must know to take part
     #[command(subcommand)]
     Schema(schema::Verb),
+    /// Read models folded from the trail: how far they are, and made anew
+    #[command(subcommand)]
+    Projection(projection::Verb),
     /// What a server must be told
     #[command(subcommand)]
     Config(config::Verb),
@@ -143,6 +150,7 @@ impl Verb {
             Self::Bundle(verb) => bundle::run(verb, globals),
             Self::Held(verb) => held::run(verb, globals),
             Self::Schema(verb) => schema::run(verb, globals),
+            Self::Projection(verb) => projection::run(verb, globals),
             Self::Config(verb) => config::run(verb, globals),
             #[cfg(feature = "nats")]
             Self::Sync(args) => sync::run(args, globals),

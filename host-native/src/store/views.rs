@@ -258,33 +258,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn trail_between(&self, after: u64, until: u64, limit: u32) -> Result<Vec<TrailEntry>, StoreError> {
-        self.read(|transaction| {
-            let mut statement = transaction.prepare_cached(
-                "SELECT sequence, subject, headers, payload FROM (
-                     SELECT sequence, subject, headers, payload FROM messages
-                     WHERE sequence > ?1 AND sequence <= ?3
-                     UNION ALL
-                     SELECT j.first + e.id % 1024, e.subject, e.headers, e.payload
-                     FROM journal AS j
-                     CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
-                     WHERE j.first > ?1 - 1000 AND j.first <= ?3
-                     AND j.first + e.id % 1024 > ?1 AND j.first + e.id % 1024 <= ?3
-                     AND NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.sequence = j.first + e.id % 1024)
-                 ) ORDER BY sequence LIMIT ?2",
-            )?;
-            let sequence = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-            let mut found = statement.query([sequence(after), i64::from(limit), sequence(until)])?;
-            let mut list = Vec::new();
-            while let Some(row) = found.next()? {
-                list.push(TrailEntry {
-                    sequence: row.get(0)?,
-                    subject: row.get(1)?,
-                    headers: rows::json(&rows::text(row, 2)?)?,
-                    payload: row.get(3)?,
-                });
-            }
-            Ok(list)
-        })
+        self.read(|transaction| trail(transaction, after, until, limit))
     }
 
     /// Events of pending and held commands, in journal order.
@@ -357,4 +331,38 @@ fn pushed(transaction: &Transaction<'_>, account: PublicKey) -> Result<Option<Pu
     let mut statement = transaction.prepare_cached("SELECT body FROM pushed WHERE account = ?1")?;
     let body = statement.query_row([account.to_string()], |row| rows::text(row, 0)).optional()?;
     body.map(|body| rows::json(&body)).transpose()
+}
+
+/// Messages on the stream behind a sequence, up to another one.
+pub(super) fn trail(
+    transaction: &Transaction<'_>,
+    after: u64,
+    until: u64,
+    limit: u32,
+) -> Result<Vec<TrailEntry>, RowError> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT sequence, subject, headers, payload FROM (
+             SELECT sequence, subject, headers, payload FROM messages
+             WHERE sequence > ?1 AND sequence <= ?3
+             UNION ALL
+             SELECT j.first + e.id % 1024, e.subject, e.headers, e.payload
+             FROM journal AS j
+             CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
+             WHERE j.first > ?1 - 1000 AND j.first <= ?3
+             AND j.first + e.id % 1024 > ?1 AND j.first + e.id % 1024 <= ?3
+             AND NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.sequence = j.first + e.id % 1024)
+         ) ORDER BY sequence LIMIT ?2",
+    )?;
+    let sequence = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let mut found = statement.query([sequence(after), i64::from(limit), sequence(until)])?;
+    let mut list = Vec::new();
+    while let Some(row) = found.next()? {
+        list.push(TrailEntry {
+            sequence: row.get(0)?,
+            subject: row.get(1)?,
+            headers: rows::json(&rows::text(row, 2)?)?,
+            payload: row.get(3)?,
+        });
+    }
+    Ok(list)
 }
