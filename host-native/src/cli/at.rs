@@ -174,6 +174,24 @@ pub(super) fn sequence_of(moment: Moment, store: &Store, globals: &Globals) -> R
     }
 }
 
+/// The first or last sequence of what was stored since or until a moment, wherever that lies.
+pub(super) fn bound(moment: Moment, first: bool, store: &Store, globals: &Globals) -> Result<u64, CliError> {
+    let time = match moment {
+        Moment::Sequence(sequence) => return Ok(sequence),
+        Moment::Time(time) => time,
+    };
+    let head = store.progress().map_err(KeyError::from)?.head;
+    if time > ServerTime::from(Ambient::system().now()) {
+        return Ok(if first { head.saturating_add(1) } else { u64::MAX });
+    }
+    if !first {
+        return by_time(time, head, store, globals);
+    }
+    // Behind everything that was stored before.
+    let before = ServerTime::from_nanos(time.nanos().saturating_sub(1)).unwrap_or(time);
+    Ok(by_time(before, head, store, globals)?.saturating_add(1))
+}
+
 fn before_first(why: &str) -> CliError {
     CliError::new(Exit::NotFound, "before-first", why.to_owned())
         .hint("`cim-keys log --after 0 -n 1` shows the first message")

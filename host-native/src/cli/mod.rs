@@ -24,6 +24,9 @@ mod key;
 mod key_import;
 mod list;
 mod log;
+mod log_filter;
+mod log_follow;
+mod log_tree;
 #[cfg(feature = "nats")]
 mod outbox;
 pub mod output;

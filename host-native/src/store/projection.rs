@@ -6,7 +6,6 @@
 use super::error::RowError;
 use super::{Store, StoreError, rows, views};
 use crate::crash::{self, Step};
-use cim_keys_core::admission::Anomaly;
 use cim_keys_core::journal::Progress;
 use cim_keys_core::projection::{Key, Projection, Range, Record, Rows};
 use rusqlite::{OptionalExtension as _, Transaction};
@@ -16,8 +15,6 @@ use std::collections::BTreeSet;
 const PORTION: u32 = 1000;
 /// Rows of a dropped generation that are erased in one transaction.
 const ERASED: u32 = 5000;
-/// Events of one command at most: an anomaly has no more messages.
-const LONGEST: u64 = 1000;
 
 /// Where a projection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +182,10 @@ impl Store {
             if until <= place.sequence {
                 return Ok((Vec::new(), until));
             }
-            let ignored = ignored(transaction, place.sequence, until)?;
+            let ignored: BTreeSet<u64> = views::anomalies(transaction, place.sequence, until)?
+                .into_iter()
+                .flat_map(|anomaly| anomaly.sequences)
+                .collect();
             let mut records = Vec::new();
             let mut next = place.sequence;
             for entry in views::trail(transaction, place.sequence, until, PORTION)? {
@@ -362,17 +362,4 @@ fn write(
         };
     }
     Ok(())
-}
-
-/// Sequences that change nothing.
-fn ignored(transaction: &Transaction<'_>, after: u64, until: u64) -> Result<BTreeSet<u64>, RowError> {
-    let mut statement =
-        transaction.prepare_cached("SELECT body FROM anomalies WHERE first > ?1 AND first <= ?2")?;
-    let mut found = statement.query([after.saturating_sub(LONGEST), until])?;
-    let mut sequences = BTreeSet::new();
-    while let Some(row) = found.next()? {
-        let anomaly: Anomaly = rows::json(&rows::text(row, 0)?)?;
-        sequences.extend(anomaly.sequences);
-    }
-    Ok(sequences)
 }

@@ -266,26 +266,43 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn pending_events(&self, limit: u32) -> Result<Vec<PendingEvent>, StoreError> {
+        let mut list = Vec::new();
+        if limit > 0 {
+            self.each_pending(|event| {
+                list.push(event);
+                list.len() < limit as usize
+            })?;
+        }
+        Ok(list)
+    }
+
+    /// The same one after another, as long as `take` says true.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn each_pending(&self, mut take: impl FnMut(PendingEvent) -> bool) -> Result<(), StoreError> {
         self.read(|transaction| {
             let mut statement = transaction.prepare_cached(
                 "SELECT j.position, j.command_id, j.state, e.subject, e.headers, e.payload
                  FROM journal AS j
                  CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
-                 WHERE j.state IN ('pending', 'held') ORDER BY j.position, e.id LIMIT ?1",
+                 WHERE j.state IN ('pending', 'held') ORDER BY j.position, e.id",
             )?;
-            let mut found = statement.query([limit])?;
-            let mut list = Vec::new();
+            let mut found = statement.query([])?;
             while let Some(row) = found.next()? {
-                list.push(PendingEvent {
+                let event = PendingEvent {
                     position: row.get(0)?,
                     command_id: rows::uuid(row, 1)?,
                     state: facts::state(&rows::text(row, 2)?)?,
                     subject: row.get(3)?,
                     headers: rows::json(&rows::text(row, 4)?)?,
                     payload: row.get(5)?,
-                });
+                };
+                if !take(event) {
+                    break;
+                }
             }
-            Ok(list)
+            Ok(())
         })
     }
 
@@ -303,6 +320,14 @@ impl Store {
             }
             Ok(list)
         })
+    }
+
+    /// Those of them that have to do with what lies behind a sequence, up to another one.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn anomalies_between(&self, after: u64, until: u64) -> Result<Vec<Anomaly>, StoreError> {
+        self.read(|transaction| anomalies(transaction, after, until))
     }
 
     /// What is known of an account's token on the servers.
@@ -363,6 +388,25 @@ pub(super) fn trail(
             headers: rows::json(&rows::text(row, 2)?)?,
             payload: row.get(3)?,
         });
+    }
+    Ok(list)
+}
+
+/// Messages of a command at most, and so of an anomaly.
+const LONGEST: u64 = 1000;
+
+/// Anomalies that may have messages behind a sequence, up to another one.
+pub(super) fn anomalies(
+    transaction: &Transaction<'_>,
+    after: u64,
+    until: u64,
+) -> Result<Vec<Anomaly>, RowError> {
+    let mut statement = transaction
+        .prepare_cached("SELECT body FROM anomalies WHERE first > ?1 AND first <= ?2 ORDER BY first")?;
+    let mut found = statement.query([after.saturating_sub(LONGEST), until])?;
+    let mut list = Vec::new();
+    while let Some(row) = found.next()? {
+        list.push(rows::json(&rows::text(row, 0)?)?);
     }
     Ok(list)
 }
