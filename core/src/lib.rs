@@ -62,4 +62,5 @@ pub mod outbox;
 pub mod sync;
 
 // What is made of what the stream says.
+pub mod changes;
 pub mod projection;

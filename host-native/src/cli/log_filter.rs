@@ -145,7 +145,7 @@ pub(super) fn entry(store: &Store, key: &Key) -> Result<Entry, CliError> {
 }
 
 /// Whatever has or had this name, label or key, here or on the stream.
-fn entities(text: &str, store: &Store) -> Result<Vec<String>, CliError> {
+pub(super) fn entities(text: &str, store: &Store) -> Result<Vec<String>, CliError> {
     store.project(&Directory).map_err(KeyError::from)?;
     let key = resolve::parsed(text)?;
     let (past, now) = match key {

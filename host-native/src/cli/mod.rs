@@ -12,11 +12,13 @@ mod clone;
 mod config;
 #[cfg(feature = "nats")]
 mod connection;
+mod diff;
 mod doctor;
 mod entities;
 pub mod exit;
 #[cfg(feature = "nats")]
 mod exit_nats;
+mod expiry;
 pub mod globals;
 mod held;
 mod init;
@@ -97,6 +99,10 @@ enum Verb {
     Show(show::Args),
     /// The trail of events: those on the stream by sequence, then those not published yet
     Log(log::Args),
+    /// What changed between two moments, in words
+    Diff(diff::Args),
+    /// What ends by itself, and when: tokens on the stream, without those that were revoked
+    Expiry(expiry::Args),
     /// How this registry stands: pending, held, not enforced
     Status(status::Args),
     /// Look at store, keys, creds, server and streams one by one, and say what to do
@@ -147,6 +153,8 @@ impl Verb {
             Self::List(args) => list::run(args, globals),
             Self::Show(args) => show::run(args, globals),
             Self::Log(args) => log::run(args, globals),
+            Self::Diff(args) => diff::run(args, globals),
+            Self::Expiry(args) => expiry::run(args, globals),
             Self::Status(args) => status::run(args, globals),
             Self::Doctor(args) => doctor::run(args, globals),
             Self::Anomalies(args) => anomalies::run(args, globals),
