@@ -223,6 +223,17 @@ impl Store {
         })
     }
 
+    /// How many of them are being made anew, or were until a process was ended.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn projections_building(&self) -> Result<u64, StoreError> {
+        self.read(|transaction| {
+            let query = "SELECT count(*) FROM projections WHERE state = 'building'";
+            Ok(transaction.query_row(query, [], |row| row.get(0))?)
+        })
+    }
+
     /// A row's text.
     ///
     /// # Errors
