@@ -6,12 +6,13 @@
 use super::error::RowError;
 use super::{Store, StoreError, rows, views};
 use crate::crash::{self, Step};
+use cim_keys_core::jetstream::READ_BYTES;
 use cim_keys_core::journal::Progress;
 use cim_keys_core::projection::{Key, Projection, Range, Record, Rows};
 use rusqlite::{OptionalExtension as _, Transaction};
 use std::collections::BTreeSet;
 
-/// Messages that are folded in one transaction.
+/// Messages that are folded in one transaction, and no more of them than [`READ_BYTES`].
 const PORTION: u32 = 1000;
 /// Rows of a dropped generation that are erased in one transaction.
 const ERASED: u32 = 5000;
@@ -186,9 +187,10 @@ impl Store {
                 .into_iter()
                 .flat_map(|anomaly| anomaly.sequences)
                 .collect();
-            let mut records = Vec::new();
-            let mut next = place.sequence;
-            for entry in views::trail(transaction, place.sequence, until, PORTION)? {
+            let entries = views::trail(transaction, (place.sequence, until), PORTION, READ_BYTES)?;
+            let size: usize = entries.iter().map(|entry| entry.payload.len()).sum();
+            let (mut records, mut next) = (Vec::new(), place.sequence);
+            for entry in entries {
                 next += 1;
                 if entry.sequence != next {
                     return Err(RowError::Damaged("the trail"));
@@ -198,7 +200,12 @@ impl Store {
                     records.push(record.map_err(|_| RowError::Damaged("an admitted message"))?);
                 }
             }
-            if next == until { Ok((records, until)) } else { Err(RowError::Damaged("the trail")) }
+            // Large messages make a portion short, and nothing else does.
+            if next == until || size >= READ_BYTES {
+                Ok((records, next))
+            } else {
+                Err(RowError::Damaged("the trail"))
+            }
         })
     }
 

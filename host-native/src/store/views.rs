@@ -258,7 +258,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn trail_between(&self, after: u64, until: u64, limit: u32) -> Result<Vec<TrailEntry>, StoreError> {
-        self.read(|transaction| trail(transaction, after, until, limit))
+        self.read(|transaction| trail(transaction, (after, until), limit, usize::MAX))
     }
 
     /// Events of pending and held commands, in journal order.
@@ -358,12 +358,12 @@ fn pushed(transaction: &Transaction<'_>, account: PublicKey) -> Result<Option<Pu
     body.map(|body| rows::json(&body)).transpose()
 }
 
-/// Messages on the stream behind a sequence, up to another one.
+/// Messages on the stream behind a sequence, up to another one; no more once their payloads have so many bytes.
 pub(super) fn trail(
     transaction: &Transaction<'_>,
-    after: u64,
-    until: u64,
+    (after, until): (u64, u64),
     limit: u32,
+    bytes: usize,
 ) -> Result<Vec<TrailEntry>, RowError> {
     let mut statement = transaction.prepare_cached(
         "SELECT sequence, subject, headers, payload FROM (
@@ -380,14 +380,19 @@ pub(super) fn trail(
     )?;
     let sequence = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut found = statement.query([sequence(after), i64::from(limit), sequence(until)])?;
-    let mut list = Vec::new();
+    let (mut list, mut size) = (Vec::new(), 0);
     while let Some(row) = found.next()? {
+        let payload: Vec<u8> = row.get(3)?;
+        size += payload.len();
         list.push(TrailEntry {
             sequence: row.get(0)?,
             subject: row.get(1)?,
             headers: rows::json(&rows::text(row, 2)?)?,
-            payload: row.get(3)?,
+            payload,
         });
+        if size >= bytes {
+            break;
+        }
     }
     Ok(list)
 }
