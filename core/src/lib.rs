@@ -64,3 +64,7 @@ pub mod sync;
 // What is made of what the stream says.
 pub mod changes;
 pub mod projection;
+
+// The same, told to others.
+#[cfg(feature = "schema")]
+pub mod schema;

@@ -23,7 +23,7 @@ mod times;
 mod views;
 
 pub use bundle::Import;
-pub use commit::{Committed, Entry, Promised, Revision};
+pub use commit::{Committed, Entry, Promised, Revision, Standing};
 pub use error::StoreError;
 pub use projection::{Kept, Order, Place, Projected};
 pub use rebuild::{Difference, Rebuilt};
