@@ -144,7 +144,7 @@ fn account(drawn: Drawn) -> Entity {
     for switch in [&mut body.limits.wildcards, &mut body.limits.disallow_bearer] {
         *switch = draws.one(&[false, true]);
     }
-    if draws.next() % 2 == 0 {
+    if draws.next().is_multiple_of(2) {
         for limit in [
             &mut body.limits.mem_storage,
             &mut body.limits.disk_storage,

@@ -119,16 +119,14 @@ impl Found {
             _ => None,
         };
         let regranted = moved(before) != moved(after);
-        match moved(after).filter(|_| regranted) {
-            Some(own) => {
-                let text = |own| Some(Json::Text(if own { "own" } else { "role" }.to_string()));
-                let what = match own {
-                    true => "has rights of its own instead of a role's",
-                    false => "has the rights of a role instead of its own",
-                };
-                self.say("rights", text(!own), text(own), what);
-            }
-            None => {}
+        if let Some(own) = moved(after).filter(|_| regranted) {
+            let text = |own| Some(Json::Text(if own { "own" } else { "role" }.to_string()));
+            let what = if own {
+                "has rights of its own instead of a role's"
+            } else {
+                "has the rights of a role instead of its own"
+            };
+            self.say("rights", text(!own), text(own), what);
         }
         for leaf in leaves(&old, &new) {
             // Without rights of its own a user's limits are the role's.

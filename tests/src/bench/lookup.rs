@@ -118,15 +118,14 @@ pub fn measure(users: u64, lookups: usize, rounds: usize, mut progress: impl FnM
     Outcome { now, past, users, peak }
 }
 
-/// Shows one user, and says on stderr how much memory that took at most.
+/// Shows one user, and says how much memory that took at most.
 ///
 /// # Panics
 /// When the system does not tell.
 #[must_use]
-pub fn show(folder: &str, name: &str, at: Option<&str>) -> ExitCode {
+pub fn show(folder: &str, name: &str, at: Option<&str>) -> (ExitCode, u64) {
     let mut words: Vec<&str> = vec!["cim-keys", "--data", folder, "show", name, "--output", "json"];
     words.extend(at.map(|at| ["--at", at]).into_iter().flatten());
     let ended = cim_keys::cli::run(words.into_iter().map(Into::into));
-    eprintln!("{}", peak().expect("a system that tells what a process needs"));
-    ended
+    (ended, peak().expect("a system that tells what a process needs"))
 }

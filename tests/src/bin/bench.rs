@@ -28,7 +28,9 @@ fn main() -> ExitCode {
     if let [word, folder, name, at @ ..] = &words[..]
         && word == "--show"
     {
-        return bench::lookup::show(folder, name, at.first().map(String::as_str));
+        let (ended, memory) = bench::lookup::show(folder, name, at.first().map(String::as_str));
+        let _ = writeln!(std::io::stderr(), "{memory}");
+        return ended;
     }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(Some(arguments)) => arguments,

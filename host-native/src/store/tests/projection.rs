@@ -72,7 +72,7 @@ fn rows_are_what_the_stream_says_whoever_appended_it_and_whenever_they_are_made(
     sync(&host, &mut stream);
     agrees(&host, &stream);
     let (_other, late) = copy(&folder, 3);
-    late.store().write(|transaction| crate::store::projection::drop_all(transaction)).unwrap();
+    late.store().write(crate::store::projection::drop_all).unwrap();
     assert!(kept(&late, &Directory).is_empty());
     agrees(&late, &stream);
     // What is dropped is erased bit by bit.
