@@ -27,6 +27,10 @@ exports! {
     projection_time(text: String, nanos: i64) {
         (ServerTime::from_str(&text)?.to_string(), ServerTime::from_nanos(nanos)?.to_string())
     }
+    projection_record(message: StoredMessage) {
+        let record = Record::open(message.sequence, &message.subject, &message.headers, &message.payload)?;
+        (record.since(), shown(record))
+    }
     projection_key(parts: Vec<String>, next: u64, stored: String) {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let (key, ranges) = (Key::of(&parts), [Range::below(&parts), Range::beginning(&parts)]);
