@@ -64,6 +64,10 @@ pub mod outbox;
 pub mod sync;
 pub mod verify;
 
+// What is made of what the stream says.
+pub mod changes;
+pub mod projection;
+
 // The same, told to others.
 #[cfg(feature = "schema")]
 pub mod schema;

@@ -7,6 +7,7 @@ pub mod desk;
 pub mod faults;
 pub mod identities;
 pub mod ledger;
+pub mod mixed;
 pub mod operations;
 pub mod outbox;
 pub mod permits;

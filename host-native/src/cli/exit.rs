@@ -333,7 +333,10 @@ fn store(error: &StoreError) -> (Exit, Option<&'static str>) {
                 "it was made before the first release: use the cim-keys that made it, or found it anew in another folder",
             ),
         ),
-        StoreError::Newer { .. } => (Exit::Conflict, Some(UPGRADE)),
+        StoreError::Newer { .. } | StoreError::NewerProjection { .. } => (Exit::Conflict, Some(UPGRADE)),
+        StoreError::Overtaken { .. } => {
+            (Exit::Conflict, Some("nothing was changed: try again when the other process is done"))
+        }
         StoreError::Damaged { .. } => (Exit::Verification, Some("restore the data folder from a copy")),
         StoreError::Busy { .. } => (Exit::Conflict, Some("wait until the other process is done")),
         StoreError::Full { .. } => (Exit::Unexpected, Some("make room on the disk")),

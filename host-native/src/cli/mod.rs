@@ -5,6 +5,7 @@
 mod access;
 mod account;
 mod anomalies;
+mod at;
 mod bundle;
 #[cfg(feature = "nats")]
 mod clone;
@@ -12,11 +13,13 @@ mod config;
 #[cfg(feature = "nats")]
 mod connection;
 mod creds;
+mod diff;
 mod doctor;
 mod entities;
 pub mod exit;
 #[cfg(feature = "nats")]
 mod exit_nats;
+mod expiry;
 pub mod globals;
 mod held;
 mod init;
@@ -24,12 +27,16 @@ mod key;
 mod key_import;
 mod list;
 mod log;
+mod log_filter;
+mod log_follow;
+mod log_tree;
 #[cfg(feature = "nats")]
 mod outbox;
 pub mod output;
 pub mod parse;
 #[cfg(feature = "nats")]
 mod progress;
+mod projection;
 #[cfg(feature = "nats")]
 mod push;
 #[cfg(feature = "nats")]
@@ -41,6 +48,8 @@ mod show;
 mod status;
 #[cfg(feature = "nats")]
 mod status_server;
+#[cfg(feature = "nats")]
+mod stream_times;
 #[cfg(feature = "nats")]
 mod sync;
 #[cfg(feature = "nats")]
@@ -99,6 +108,10 @@ enum Verb {
     Why(why::Args),
     /// The trail of events: those on the stream by sequence, then those not published yet
     Log(log::Args),
+    /// What changed between two moments, in words
+    Diff(diff::Args),
+    /// What ends by itself, and when: tokens on the stream, without those that were revoked
+    Expiry(expiry::Args),
     /// How this registry stands: pending, held, not enforced
     Status(status::Args),
     /// Look at store, keys, creds, server and streams one by one, and say what to do
@@ -116,6 +129,9 @@ enum Verb {
     /// The schema level: what every host and page must know to take part
     #[command(subcommand)]
     Schema(schema::Verb),
+    /// Read models folded from the trail: how far they are, and made anew
+    #[command(subcommand)]
+    Projection(projection::Verb),
     /// What a server must be told
     #[command(subcommand)]
     Config(config::Verb),
@@ -150,6 +166,8 @@ impl Verb {
             Self::Show(args) => show::run(args, globals),
             Self::Why(args) => why::run(args, globals),
             Self::Log(args) => log::run(args, globals),
+            Self::Diff(args) => diff::run(args, globals),
+            Self::Expiry(args) => expiry::run(args, globals),
             Self::Status(args) => status::run(args, globals),
             Self::Doctor(args) => doctor::run(args, globals),
             Self::Anomalies(args) => anomalies::run(args, globals),
@@ -157,6 +175,7 @@ impl Verb {
             Self::Bundle(verb) => bundle::run(verb, globals),
             Self::Held(verb) => held::run(verb, globals),
             Self::Schema(verb) => schema::run(verb, globals),
+            Self::Projection(verb) => projection::run(verb, globals),
             Self::Config(verb) => config::run(verb, globals),
             #[cfg(feature = "nats")]
             Self::Sync(args) => sync::run(args, globals),

@@ -7,20 +7,26 @@
 
 mod bundle;
 mod commit;
+mod directory;
 pub(crate) mod error;
 mod facts;
 mod held;
+mod projection;
+mod rebuild;
 mod recover;
 mod report;
 mod rows;
 pub(crate) mod schema;
 mod secrets;
 mod sync;
+mod times;
 mod views;
 
 pub use bundle::Import;
 pub use commit::{Committed, Entry, Promised, Revision, Standing};
 pub use error::StoreError;
+pub use projection::{Kept, Order, Place, Projected};
+pub use rebuild::{Difference, Rebuilt};
 pub use report::Integrity;
 pub use secrets::HandOut;
 pub use sync::Batch;

@@ -11,6 +11,7 @@ mod command;
 mod identity;
 mod message;
 mod outbox;
+mod projection;
 mod registry;
 mod sync;
 

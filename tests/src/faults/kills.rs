@@ -27,7 +27,7 @@ use uuid::Uuid;
 const ABORTED: i32 = 6;
 
 /// This program, or where a test plays the row, the one that cargo builds.
-fn worker(verb: &str, folder: &Path, url: &str) -> Command {
+pub(super) fn worker(verb: &str, folder: &Path, url: &str) -> Command {
     let here = std::env::current_exe().expect("a program");
     let program = if here.file_stem().is_some_and(|name| name == "faults") {
         here
@@ -113,7 +113,7 @@ fn command_of(message: &cim_keys_core::admission::StoredMessage) -> Option<Uuid>
     body["data"]["command"]["id"].as_str()?.parse().ok()
 }
 
-fn killed(mut child: Child) -> Output {
+pub(super) fn killed(mut child: Child) -> Output {
     child.kill().expect("it can be ended");
     child.wait_with_output().expect("its output")
 }

@@ -17,6 +17,7 @@ mod entry;
 mod foreign;
 mod journals;
 mod kills;
+mod projections;
 mod servers;
 mod wires;
 mod worker;
