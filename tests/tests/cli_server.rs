@@ -82,7 +82,7 @@ fn up_stays_until_it_is_told_to_stop_and_others_work_with_it() {
         (&ready["events_read_back"], &Value::from(0))
     );
     let roles: Vec<&String> = ready["creds"].as_object().unwrap().keys().collect();
-    assert_eq!(roles, ["app", "auditor", "browser", "host", "resolver", "steward"]);
+    assert_eq!(roles, ["app", "auditor", "browser", "host", "resolver", "service", "steward"]);
 
     let second =
         person.run(&["up", "--data", "system", "--nats-server", Version::Newest.binary().to_str().unwrap()]);
@@ -256,7 +256,7 @@ fn a_configured_server_trusts_what_was_made_offline() {
     assert_eq!(reader.status, Some(6), "{reader:?}");
     assert!(reader.stderr.contains("not permitted: cowboyai.security.keys."), "{reader:?}");
     let synced = person.run(&["sync", "--context", "./host.json", "--output", "json"]).json();
-    assert_eq!((&synced["published"], &synced["warnings"]), (&16.into(), &serde_json::json!([])));
+    assert_eq!((&synced["published"], &synced["warnings"]), (&18.into(), &serde_json::json!([])));
     assert_eq!(person.run(&["sync", "--context", "./auditor.json"]).status, Some(0));
     assert_eq!(person.run(&["user", "revoke", "bob", "--account", "APP"]).status, Some(0));
     let status = person.run(&["status", "--context", "./host.json", "--output", "json"]).json();

@@ -31,7 +31,7 @@ fn published() -> (Person, NatsServer) {
     (person, server)
 }
 
-/// Messages 2 and 3 are given up, 4 is tried once and given up by the server.
+/// Messages 2 and 3 are given up.
 async fn picky(delivery: &Delivery) -> Result<(), HandlerError> {
     match delivery.sequence() {
         2 => Err(HandlerError::poison("no such account\n\u{1b}[2J")),

@@ -1,5 +1,6 @@
 //! Durable consumption before real servers.
 
+mod cluster;
 mod dlq;
 mod processor;
 mod subscription;
