@@ -10,7 +10,7 @@ use cim_keys_tests::tools::Version;
 use serde_json::{Value, json};
 
 /// A person with a registry on a server of its own, and creds for these roles.
-fn published() -> (Person, NatsServer) {
+pub(super) fn published() -> (Person, NatsServer) {
     let person = Person::new();
     assert_eq!(person.run(&["init", "--name", "Example"]).status, Some(0));
     let place = "/folder-of-the-server";

@@ -2,5 +2,6 @@
 
 mod cluster;
 mod dlq;
+mod example;
 mod processor;
 mod subscription;
