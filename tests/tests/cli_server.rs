@@ -215,7 +215,7 @@ fn a_run_killed_before_the_acknowledgement_leaves_each_event_once() {
     child.end();
     let mut client = Client::connect(server.address()).unwrap();
     let stored =
-        wait::until("the events are stored", || Some(event_ids(&mut client)).filter(|ids| ids.len() == 14));
+        wait::until("the events are stored", || Some(event_ids(&mut client)).filter(|ids| ids.len() == 15));
     // Until the server forgets their ids.
     let known = Instant::now();
     wait::until("the duplicate window is over", || {
@@ -224,7 +224,7 @@ fn a_run_killed_before_the_acknowledgement_leaves_each_event_once() {
     let second = person.run(&words).json();
     assert_eq!(
         (&second["published"], &second["pending"], &second["read"]),
-        (&14.into(), &0.into(), &14.into())
+        (&15.into(), &0.into(), &15.into())
     );
     assert_eq!(event_ids(&mut client), stored);
 }
