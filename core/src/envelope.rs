@@ -113,31 +113,46 @@ struct DataForm<'a> {
 
 /// The same members as they are read: unknown ones are refused, [`decode`] compares the rest with what it writes.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Parsed {
+pub(crate) struct Parsed {
     #[serde(rename = "specversion")]
     _specversion: String,
+    /// UUID v7 (v5 for imports): the event's id, also `CIM-Event-Id` and `Nats-Msg-Id`.
     id: Uuid,
     #[serde(rename = "source")]
     _source: String,
+    /// `keys.<entity>.<operation>`.
     r#type: String,
+    /// What the event is about: an entity by its public key, a command by its id.
     subject: String,
+    /// When the command was decided, by its host's clock.
     time: Timestamp,
     #[serde(rename = "datacontenttype")]
     _datacontenttype: String,
+    /// Names this schema and its version.
     dataschema: String,
+    /// UUID of the conversation.
     correlationid: Uuid,
+    /// UUID of what caused the command.
     causationid: Uuid,
+    /// Identity key of the registry's operator.
     registryid: PublicKey,
+    /// What happened, and the command that it belongs to.
     data: ParsedData,
+    /// The signature of the event's token, and on the command's last event the authority's: base64url, joined by dots.
     signatures: String,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Data"))]
 #[serde(deny_unknown_fields)]
 struct ParsedData {
+    /// The command, and the event's place in it.
     command: CommandRef,
+    /// What the token does not say.
     facts: Members,
+    /// The token that the event brings.
     #[serde(default)]
     token: Option<IssuedToken>,
 }
@@ -145,18 +160,29 @@ struct ParsedData {
 /// What the facts of all event types have, each its own: a member that does not belong to a type is not written for it,
 /// and so not canonical.
 #[derive(Default, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Facts", description = "What the token does not say.")
+)]
 #[serde(deny_unknown_fields, default)]
-struct Members {
+pub(crate) struct Members {
+    /// Whether creds were handed out with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     credentials: Option<bool>,
+    /// The user's account; of a voided command the account whose signing key vouches.
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<PublicKey>,
+    /// Unix seconds: what was issued up to here is dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_at: Option<i64>,
+    /// The operator or account that the key signs for; none for a free key.
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<PublicKey>,
+    /// What a person calls it.
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
+    /// The schema level in force from here on.
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<i64>,
 }
@@ -224,7 +250,7 @@ pub fn complete(draft: &[u8], signatures: &[Signature]) -> Vec<u8> {
     payload
 }
 
-fn event_type(fact: &Fact) -> String {
+pub(crate) fn event_type(fact: &Fact) -> String {
     let (entity, operation) = fact.name();
     format!("{}.{entity}.{operation}", crate::subjects::DOMAIN)
 }
@@ -345,7 +371,7 @@ fn version(known: u32, kind: &str, dataschema: &str) -> Result<u32, OpenError> {
 }
 
 /// What `dataschema` says.
-fn schema_of(kind: &str, version: u32) -> String {
+pub(crate) fn schema_of(kind: &str, version: u32) -> String {
     format!("{SCHEMA}{kind}:{version}")
 }
 

@@ -61,6 +61,7 @@ impl Event {
 
 /// What every event says of its command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CommandRef {
     /// The command's id.
@@ -80,7 +81,9 @@ pub struct CommandRef {
 }
 
 /// A token as an event carries it: `header.payload`, beside it the signature once there is one.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IssuedToken {
     /// `header.payload`.
     pub jwt: Unsigned,
@@ -150,6 +153,25 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// Whether the event brings a token.
+    #[must_use]
+    pub fn brings_token(&self) -> bool {
+        match self {
+            Self::OperatorCreated
+            | Self::OperatorUpdated
+            | Self::AccountCreated
+            | Self::AccountUpdated
+            | Self::UserCreated { .. }
+            | Self::UserUpdated
+            | Self::CredentialsIssued => true,
+            Self::UserRevoked { .. }
+            | Self::KeyGenerated { .. }
+            | Self::KeyRevoked { .. }
+            | Self::CommandVoided { .. }
+            | Self::SchemaRaised { .. } => false,
+        }
+    }
+
     /// `(entity, operation)` as they stand in the subject.
     #[must_use]
     pub fn name(&self) -> (&'static str, &'static str) {

@@ -63,3 +63,7 @@ pub mod jetstream;
 pub mod journal;
 pub mod outbox;
 pub mod sync;
+
+// The same, told to others.
+#[cfg(feature = "schema")]
+pub mod schema;

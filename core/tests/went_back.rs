@@ -5,7 +5,10 @@ mod lab;
 use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::headers::Headers;
 use cim_keys_core::journal::{Mark, Progress, StreamIdentity};
-use cim_keys_core::stream::{KEYS_EVENTS, keys_events_stream_config};
+use cim_keys_core::stream::{
+    KEYS_EVENTS, StreamConfig, keys_archive_stream_config, keys_events_stream_config,
+};
+use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::{Failure, Input, Machine, Moment, Output, Persisted, Read, Status, StreamInfo};
 use lab::Lab;
 
@@ -35,6 +38,7 @@ struct Server {
     machine: Machine,
     messages: Vec<StoredMessage>,
     first: u64,
+    archive: Option<Vec<StoredMessage>>,
     /// Messages in one answer.
     page: usize,
     /// Where each read began.
@@ -44,7 +48,7 @@ struct Server {
 impl Server {
     fn new(progress: Progress, messages: Vec<StoredMessage>) -> Self {
         let machine = Machine::new(Lab::founded().registry.id().clone(), progress);
-        Self { machine, messages, first: 1, page: 500, reads: Vec::new() }
+        Self { machine, messages, first: 1, archive: None, page: 500, reads: Vec::new() }
     }
 
     /// A journal that has read all of it.
@@ -93,21 +97,20 @@ impl Server {
                 let there = self.messages.iter().filter(|m| m.sequence > *after && m.sequence >= self.first);
                 let messages = there.take(self.page.min(*limit as usize)).cloned().collect();
                 let id = self.machine.progress();
-                let identity = StreamIdentity { name: KEYS_EVENTS.into(), created: "then".into() };
-                assert!(id.stream.is_none() || id.stream.as_ref() == Some(&identity));
-                Input::Read(Read {
-                    info: StreamInfo {
-                        config: keys_events_stream_config(&cim_keys_core::subjects::Namespace::default()),
-                        identity,
-                        first: self.first,
-                        last: self.messages.len() as u64,
-                        first_age: None,
-                        server: Some((2, 15, 1)),
-                    },
-                    messages,
-                })
+                let config = keys_events_stream_config(&Namespace::default());
+                let info = info(config, self.first, self.messages.len());
+                assert!(id.stream.is_none() || id.stream.as_ref() == Some(&info.identity));
+                Input::Read(Read { info, messages })
             }
-            Output::ReadFrom { .. } => Input::ReadFailed(Failure::StreamMissing),
+            Output::ReadFrom { after, limit, .. } => match &self.archive {
+                None => Input::ReadFailed(Failure::StreamMissing),
+                Some(archive) => {
+                    let there = archive.iter().filter(|message| message.sequence > *after);
+                    let messages = there.take(*limit as usize).cloned().collect();
+                    let config = keys_archive_stream_config(&Namespace::default());
+                    Input::Read(Read { info: info(config, 1, archive.len()), messages })
+                }
+            },
             Output::Persist(_) => Input::Persisted(Persisted::Ok),
             Output::Load { .. } => {
                 Input::Loaded { commands: Vec::new(), more: false, held_revocations: Vec::new(), revision: 1 }
@@ -116,6 +119,11 @@ impl Server {
             _ => return None,
         })
     }
+}
+
+fn info(config: StreamConfig, first: u64, last: usize) -> StreamInfo {
+    let identity = StreamIdentity { name: config.name.clone(), created: "then".into() };
+    StreamInfo { config, identity, first, last: last as u64, first_age: None, server: Some((2, 15, 1)) }
 }
 
 fn went_back() -> Option<String> {
@@ -185,6 +193,33 @@ fn where_the_stream_forgot_the_mark_the_message_at_head_is_compared() {
         assert_eq!(before(first).meets(stream("abcdegf", 7)), went_back(), "{first}");
     }
     assert_eq!(before(7).meets(stream("abcdefg", 7)), None);
+}
+
+#[test]
+fn where_the_stream_forgot_all_that_was_read_the_archive_tells() {
+    let before = |timed| {
+        let mut server = Server::new(Progress::default(), stream("abcdef", timed));
+        server.archive = Some(stream("abcdef", timed));
+        assert_eq!(server.until_it_rests(), None);
+        (server.first, server.archive) = (7, Some(stream("abcdefg", 7)));
+        server
+    };
+    for timed in [0, 2, 6] {
+        assert_eq!(before(timed).meets(stream("abcdefg", 7)), None, "{timed}");
+        // What was lost was published again in another order.
+        let mut server = before(timed);
+        server.archive = Some(stream("abcdegf", 7));
+        assert_eq!(server.meets(stream("abcdegf", 7)), went_back(), "{timed}");
+    }
+    // The same message, stored later.
+    let mut server = before(6);
+    server.archive.as_mut().unwrap()[5].time = Some("later".into());
+    assert_eq!(server.meets(stream("abcdefg", 7)), went_back());
+    // An archive that kept what the stream lost is as good as none.
+    let mut server = before(6);
+    server.archive.as_mut().unwrap()[5].time = Some("at 4".into());
+    assert_eq!(server.meets(stream("abcdefg", 7)), None);
+    assert!(server.machine.progress().archive_missing);
 }
 
 #[test]

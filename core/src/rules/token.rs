@@ -13,15 +13,7 @@ use alloc::string::ToString;
 pub(crate) const AHEAD_LIMIT: i64 = 300;
 
 pub(super) fn check(facts: &Facts, event: &Event, command: &[Event]) -> Result<(), Fault> {
-    let wants_token = !matches!(
-        event.fact,
-        Fact::UserRevoked { .. }
-            | Fact::KeyGenerated { .. }
-            | Fact::KeyRevoked { .. }
-            | Fact::CommandVoided { .. }
-            | Fact::SchemaRaised { .. }
-    );
-    let token = match (&event.token, wants_token) {
+    let token = match (&event.token, event.fact.brings_token()) {
         (None, false) => return Ok(()),
         (Some(token), true) => token,
         _ => return Err(Violation::NoToken.into()),

@@ -48,6 +48,14 @@ impl Spot {
             later || here.digest() != self.digest
         })
     }
+
+    /// Whether the archive has an older one there: it kept what the stream lost.
+    fn is_later(&self, found: &Read) -> bool {
+        let here = found.messages.iter().find(|message| message.sequence == self.sequence);
+        let times = here.and_then(|here| Some((self.time.as_ref()?, here.time.as_ref()?)));
+        // All of them are in UTC; without the letter that says so, the order of the texts is that of the times.
+        times.is_some_and(|(known, time)| known.trim_end_matches('Z') > time.trim_end_matches('Z'))
+    }
 }
 
 impl Machine {
@@ -107,7 +115,11 @@ impl Machine {
                     return self.block(reason);
                 }
                 let other = spot.filter(|spot| spot.differs(&found));
-                if let Some(Spot { sequence, .. }) = other.as_ref().filter(|_| self.needs_archive(&read)) {
+                // Where the stream has forgotten the message at `head`, nothing else says whether it still was that one.
+                let proves = self.needs_archive(&read)
+                    || read.info.first > self.progress.head
+                        && !other.as_ref().is_some_and(|spot| spot.is_later(&found));
+                if let Some(Spot { sequence, .. }) = other.as_ref().filter(|_| proves) {
                     // The archive that it has met before: the stream went back, and has forgotten since where it did.
                     let known = self.progress.archive.as_ref() == Some(&found.info.identity)
                         && !self.progress.archive_missing;

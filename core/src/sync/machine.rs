@@ -476,7 +476,7 @@ impl Machine {
                 self.odd = 0;
                 self.hold(
                     command_id,
-                    named("server-refuses", format!("the server refuses it with error {code}")),
+                    named(patience::REFUSES, format!("the server refuses it with error {code}")),
                 )
             }
             (Next::Odd(code), None) => self.wait(named("api", format!("error {code}")), moment),

@@ -87,6 +87,19 @@ fn reason(code: &str, text: String) -> Reason {
     Reason { code: code.to_string(), text }
 }
 
+/// A message that the server finds too large.
+const TOO_LARGE: &str = "too-large";
+/// A message that the server refuses again and again with a number that nobody knows.
+pub(super) const REFUSES: &str = "server-refuses";
+
+impl Reason {
+    /// Whether it was a server that refused a held command. What the registry says changes nothing about that.
+    #[must_use]
+    pub fn is_by_server(&self) -> bool {
+        [TOO_LARGE, REFUSES].contains(&self.code.as_str())
+    }
+}
+
 fn old_or_wrong(code: u32) -> Reason {
     reason(
         "stream-settings",
@@ -106,7 +119,7 @@ pub(crate) fn after_reply(reply: &Reply) -> Next {
             10060 | 10174 => Next::Block(old_or_wrong(*code)),
             10059 => Next::Block(missing()),
             10054 | 10097 => {
-                Next::Hold(reason("too-large", format!("the server refuses a message of this size ({code})")))
+                Next::Hold(reason(TOO_LARGE, format!("the server refuses a message of this size ({code})")))
             }
             // 10167 is the number of a 429.
             10002 | 10008 | 10023 | 10028 | 10047 | 10077 | 10167 | 429 => Next::Wait(reason(

@@ -93,6 +93,8 @@ struct Again {
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
     settled: bool,
+    /// Held commands that stand again behind it: pending, as they were decided.
+    along: Vec<Uuid>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     done: Option<Done>,
 }
@@ -225,14 +227,21 @@ fn retry(args: &Retry, globals: &Globals) -> Result<(), CliError> {
     let host = globals.host()?;
     let creds = HeldView::from(&found(&host, args.command_id)?).creds;
     let again = match host.retry(args.command_id, args.dry_run)? {
-        Retried::Decided { outcome, attempt } => {
-            Again { attempt: Some(attempt), settled: false, done: Some(Done::new(&outcome, &host)?) }
+        Retried::Decided { outcome, attempt, along } => {
+            let done = Some(Done::new(&outcome, &host)?);
+            Again { attempt: Some(attempt), settled: false, along, done }
         }
-        Retried::Settled => Again { attempt: None, settled: true, done: None },
+        Retried::Settled => Again { attempt: None, settled: true, along: Vec::new(), done: None },
     };
-    globals.output().data(&again, |again| match again.attempt {
-        Some(attempt) => format!("command {} decided anew, attempt {attempt}", args.command_id),
-        None => format!("command {} settled: what it revokes is revoked", args.command_id),
+    globals.output().data(&again, |again| {
+        let mut lines = vec![match again.attempt {
+            Some(attempt) => format!("command {} decided anew, attempt {attempt}", args.command_id),
+            None => format!("command {} settled: what it revokes is revoked", args.command_id),
+        }];
+        lines.extend(
+            again.along.iter().map(|id| format!("command {id} stands again: pending as it was decided")),
+        );
+        lines.join("\n")
     })?;
     match &again.done {
         Some(done) => {

@@ -1,4 +1,4 @@
-//! `cim-keys schema`: which schema the registry asks of everybody, and raising it.
+//! `cim-keys schema`: which schema the registry asks of everybody, raising it, and the schemas themselves.
 
 use super::entities::Done;
 use super::exit::CliError;
@@ -10,8 +10,14 @@ use crate::store::Store;
 use cim_keys_core::command::Command;
 use cim_keys_core::envelope::SCHEMA_VERSION;
 use cim_keys_core::registry::{EntityId, Lookup};
+use cim_keys_core::schema::{asyncapi, event_schemas};
+use cim_keys_core::subjects::Namespace;
 use clap::Subcommand;
 use serde::Serialize;
+use serde_json::Value;
+
+/// Name of the document of the whole stream.
+const ASYNCAPI: &str = "asyncapi";
 
 /// Verbs of `schema`.
 #[derive(Debug, Subcommand)]
@@ -20,6 +26,8 @@ pub(super) enum Verb {
     Show,
     /// Raise the level, for good: every host and page that does not know it is read-only from there on, until it is upgraded
     Raise(Raise),
+    /// The JSON Schema of a type of event, or the AsyncAPI document of the stream; without a name, which there are
+    Print(Print),
 }
 
 /// Flags of `schema raise`.
@@ -31,6 +39,21 @@ pub(super) struct Raise {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+/// Flags of `schema print`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Print {
+    /// A type of event, such as `keys.user.created`, or `asyncapi`
+    name: Option<String>,
+    /// First two tokens of every subject, in the AsyncAPI document
+    #[arg(long, value_name = "ORGANIZATION.UNIT", default_value_t)]
+    namespace: Namespace,
+}
+
+#[derive(Serialize)]
+struct Names {
+    schemas: Vec<String>,
 }
 
 /// Which schema the registry asks for, pending commands included, and which this version knows.
@@ -82,6 +105,26 @@ pub(super) fn run(verb: &Verb, globals: &Globals) -> Result<(), CliError> {
             globals.output().data(&level, |_| format!("schema     {words}"))
         }
         Verb::Raise(args) => raise(args, globals),
+        Verb::Print(args) => print(args, globals),
+    }
+}
+
+/// The documents are the version's own: no registry is asked.
+fn print(args: &Print, globals: &Globals) -> Result<(), CliError> {
+    let output = globals.output();
+    let pretty = |document: &Value| serde_json::to_string_pretty(document).unwrap_or_default();
+    let schemas = event_schemas();
+    match args.name.as_deref() {
+        Some(ASYNCAPI) => output.data(&asyncapi(&args.namespace), pretty),
+        Some(name) => match schemas.into_iter().find(|schema| schema.event_type == name) {
+            Some(schema) => output.data(&schema.document, pretty),
+            None => Err(CliError::usage(format!("there is no schema {name:?}"))
+                .hint("see which there are: cim-keys schema print")),
+        },
+        None => {
+            let names = schemas.into_iter().map(|schema| schema.event_type).chain([ASYNCAPI.to_owned()]);
+            output.data(&Names { schemas: names.collect() }, |names| names.schemas.join("\n"))
+        }
     }
 }
 

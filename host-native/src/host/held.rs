@@ -27,6 +27,8 @@ pub enum Retried {
         outcome: Outcome,
         /// Which attempt that is.
         attempt: u32,
+        /// Held commands that stand again behind it as they were decided: pending again, with the same bytes.
+        along: Vec<Uuid>,
     },
     /// What it revokes is revoked by another command, or by a new one of this host.
     Settled,
@@ -45,7 +47,8 @@ pub struct Dropped {
 
 impl Host {
     /// Decides a held command anew: the same command, id and keys, the next attempt, a later time and so new event ids and
-    /// tokens. It goes to the end of the journal as pending.
+    /// tokens. It goes to the end of the journal as pending, and behind it what was made after it and stands again, now that it is in
+    /// place.
     ///
     /// # Errors
     /// There is no such command ([`KeyError::NoCommand`]), it is not held ([`KeyError::NotHeld`]), it came in a bundle
@@ -90,7 +93,7 @@ impl Host {
             };
             if dry_run {
                 let outcome = outcome(&context, &draft, None);
-                return Ok(Retried::Decided { outcome, attempt });
+                return Ok(Retried::Decided { outcome, attempt, along: Vec::new() });
             }
             let mut outcome = outcome(&context, &draft, Some(State::Pending));
             let decision = draft.clone().complete(&self.keyring(&[]).sign(&draft)?)?;
@@ -105,7 +108,8 @@ impl Host {
             };
             if let Committed::At { .. } = self.store.replace(revision, &entry)? {
                 outcome.events.clone_from(&decision.events);
-                return Ok(Retried::Decided { outcome, attempt });
+                let along = self.stand_again(promised.position);
+                return Ok(Retried::Decided { outcome, attempt, along });
             }
         }
         Err(KeyError::Contended { attempts: ATTEMPTS })

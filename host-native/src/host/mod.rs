@@ -7,6 +7,7 @@ mod held;
 mod keep;
 mod redecide;
 mod run;
+mod stand_again;
 
 pub use bundle::Imported;
 pub use held::{Dropped, Retried};

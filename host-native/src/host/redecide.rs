@@ -80,7 +80,10 @@ impl Host {
                     return Ok(self.store.drop_held(&promised, false)?);
                 }
                 Committed::At { .. } if anew => return Ok(self.store.settle(command_id)?),
-                Committed::At { .. } => return Ok(true),
+                Committed::At { .. } => {
+                    self.stand_again(promised.position);
+                    return Ok(true);
+                }
                 Committed::Stale => {}
             }
         }

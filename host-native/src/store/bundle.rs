@@ -40,19 +40,7 @@ impl Store {
                 return Ok(false);
             }
             for import in imports {
-                let bundled = import.command.bundled();
-                let line = Line {
-                    command: &bundled.command,
-                    context: &bundled.context,
-                    facts_hash: import.facts_hash,
-                    draft_hash: bundled.draft_hash,
-                    command_hash: commit::command_hash(import.command.events())
-                        .unwrap_or_else(|| bundled.command.hash()),
-                    envelopes: &bundled.envelopes,
-                    messages_hash: None,
-                    revoked_at: commit::named_by(import.command.events()),
-                    imported: true,
-                };
+                let line = Line::bundled(import.command, import.facts_hash);
                 commit::insert(transaction, registry, &line, &import.entities)?;
             }
             commit::moved(transaction)?;

@@ -5,6 +5,7 @@ use super::secrets::{HandOut, put_hand_out, put_key};
 use super::{Store, StoreError, facts, rows};
 use crate::crash::Step;
 use crate::vault::{Escrow, SealedKey};
+use cim_keys_core::bundle::VerifiedCommand;
 use cim_keys_core::command::Command;
 use cim_keys_core::context::{Context, RegistryId};
 use cim_keys_core::digest::Digest;
@@ -45,6 +46,19 @@ pub struct Entry<'a> {
     pub keys: Vec<SealedKey>,
     /// Seed of the creds that are to be written.
     pub hand_out: Option<HandOut>,
+}
+
+/// A held command that stands again, with what it leaves.
+#[derive(Debug)]
+pub struct Standing<'a> {
+    /// As the journal has it.
+    pub held: &'a Promised,
+    /// The same, verified.
+    pub command: &'a VerifiedCommand<'a>,
+    /// Digest of the registry facts it stands on.
+    pub facts_hash: Digest,
+    /// The entities that it changed, as it leaves them.
+    pub entities: Vec<Entity>,
 }
 
 /// What came of a commit.
@@ -146,34 +160,48 @@ impl Store {
     pub fn replace(&self, revision: Revision, entry: &Entry<'_>) -> Result<Committed, StoreError> {
         let registry = self.registry_id()?;
         self.write(|transaction| {
-            let id = entry.context.command_id;
-            let query = "SELECT position, revoked_at, sent, handed_out FROM journal
-                 WHERE command_id = ?1 AND state = 'held'";
-            let look = |row: &rusqlite::Row<'_>| {
-                let out = (row.get::<_, bool>(2)?, row.get::<_, bool>(3)?);
-                Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, out))
-            };
-            let old = transaction.query_row(query, [id.as_bytes().as_slice()], look).optional()?;
-            let Some((position, first_attempt, (sent, handed_out))) = old else {
+            let Some(place) = Place::of(transaction, entry.context.command_id)? else {
                 return Ok(Committed::Stale);
             };
             if !stands(transaction, registry, revision, entry)? {
                 return Ok(Committed::Stale);
             }
-            transaction.execute("DELETE FROM journal WHERE position = ?1", [position])?;
-            transaction.execute(
-                "DELETE FROM envelopes WHERE id >= ?1 * 1024 AND id < (?1 + 1) * 1024",
-                [position],
-            )?;
-            let first_attempt = first_attempt.or_else(|| revoked_at(entry.decision));
+            place.clear(transaction)?;
+            let first_attempt = place.revoked_at.or_else(|| revoked_at(entry.decision));
             let position = append(transaction, registry, entry, first_attempt)?;
-            // What an earlier attempt left behind is out there still.
-            transaction.execute(
-                "UPDATE journal SET sent = ?2, handed_out = ?3 WHERE position = ?1",
-                (position, sent, handed_out),
-            )?;
+            place.hand_on(transaction, position)?;
             self.may_be_sent(transaction, position)?;
             Ok(Committed::At { position })
+        })
+    }
+
+    /// Makes held commands pending again with the bytes that they have, at the end of the journal, in this order, all or
+    /// none: as they were read, they stand again. False where the store is not as it was read: read it again.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn revive(&self, revision: Revision, standing: &[Standing<'_>]) -> Result<bool, StoreError> {
+        let registry = self.registry_id()?;
+        self.write(|transaction| {
+            if Revision::read(transaction)? != revision {
+                return Ok(false);
+            }
+            for Standing { held, command, facts_hash, entities } in standing {
+                let Some(place) = Place::of(transaction, held.context.command_id)? else {
+                    return Ok(false);
+                };
+                place.clear(transaction)?;
+                let line = Line {
+                    revoked_at: place.revoked_at,
+                    imported: held.imported,
+                    ..Line::bundled(command, *facts_hash)
+                };
+                let position = insert(transaction, registry, &line, entities)?;
+                place.hand_on(transaction, position)?;
+                self.may_be_sent(transaction, position)?;
+            }
+            moved(transaction)?;
+            Ok(true)
         })
     }
 
@@ -272,6 +300,48 @@ pub(super) fn append(
     Ok(position)
 }
 
+/// Where a held command is in the journal, with what stays true of it whatever becomes of it there.
+struct Place {
+    position: i64,
+    revoked_at: Option<i64>,
+    /// What an earlier attempt left behind is out there still.
+    sent: bool,
+    handed_out: bool,
+}
+
+impl Place {
+    fn of(transaction: &Transaction<'_>, command_id: Uuid) -> Result<Option<Self>, RowError> {
+        let query = "SELECT position, revoked_at, sent, handed_out FROM journal
+             WHERE command_id = ?1 AND state = 'held'";
+        let look = |row: &rusqlite::Row<'_>| {
+            Ok(Self {
+                position: row.get(0)?,
+                revoked_at: row.get(1)?,
+                sent: row.get(2)?,
+                handed_out: row.get(3)?,
+            })
+        };
+        Ok(transaction.query_row(query, [command_id.as_bytes().as_slice()], look).optional()?)
+    }
+
+    fn clear(&self, transaction: &Transaction<'_>) -> Result<(), RowError> {
+        transaction.execute("DELETE FROM journal WHERE position = ?1", [self.position])?;
+        transaction.execute(
+            "DELETE FROM envelopes WHERE id >= ?1 * 1024 AND id < (?1 + 1) * 1024",
+            [self.position],
+        )?;
+        Ok(())
+    }
+
+    fn hand_on(&self, transaction: &Transaction<'_>, to: u64) -> Result<(), RowError> {
+        transaction.execute(
+            "UPDATE journal SET sent = ?2, handed_out = ?3 WHERE position = ?1",
+            (to, self.sent, self.handed_out),
+        )?;
+        Ok(())
+    }
+}
+
 /// A command as the journal has it.
 pub(super) struct Line<'a> {
     pub(super) command: &'a Command,
@@ -283,6 +353,24 @@ pub(super) struct Line<'a> {
     pub(super) messages_hash: Option<Digest>,
     pub(super) revoked_at: Option<i64>,
     pub(super) imported: bool,
+}
+
+impl<'a> Line<'a> {
+    /// One whose messages come as they are: they are verified before they are sent.
+    pub(super) fn bundled(command: &'a VerifiedCommand<'_>, facts_hash: Digest) -> Self {
+        let bundled = command.bundled();
+        Self {
+            command: &bundled.command,
+            context: &bundled.context,
+            facts_hash,
+            draft_hash: bundled.draft_hash,
+            command_hash: command_hash(command.events()).unwrap_or_else(|| bundled.command.hash()),
+            envelopes: &bundled.envelopes,
+            messages_hash: None,
+            revoked_at: named_by(command.events()),
+            imported: true,
+        }
+    }
 }
 
 /// Writes a command at the end of the journal, and over the state at `head` the entities as it leaves them.

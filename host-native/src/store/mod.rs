@@ -19,7 +19,7 @@ mod sync;
 mod views;
 
 pub use bundle::Import;
-pub use commit::{Committed, Entry, Promised, Revision};
+pub use commit::{Committed, Entry, Promised, Revision, Standing};
 pub use error::StoreError;
 pub use report::Integrity;
 pub use secrets::HandOut;

@@ -7,6 +7,7 @@ use cim_keys_core::envelope;
 use cim_keys_core::headers::{CimEvent, Headers, build_headers};
 use cim_keys_core::nkey::{PublicKey, Signature};
 use cim_keys_core::roles::{self, PipelineRole};
+use cim_keys_core::schema;
 use cim_keys_core::stream::{
     StreamConfig, keys_archive_stream_config, keys_dead_stream_config, keys_events_stream_config,
 };
@@ -17,6 +18,9 @@ use uuid::Uuid;
 use crate::{exports, shown};
 
 exports! {
+    schema_events() { schema::event_schemas().into_iter().map(|schema| schema.document).collect::<Vec<_>>() }
+    schema_asyncapi(namespace: Namespace) { schema::asyncapi(&namespace) }
+
     subjects_token(text: String) { shown(Token::from_str(&text)?) }
     subjects_subject(text: String) { Subject::from_str(&text)? }
     subjects_namespace(text: String) {

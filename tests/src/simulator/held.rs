@@ -4,12 +4,13 @@
 use super::host::Host;
 use super::store::Entry;
 use super::workload;
+use cim_keys_core::bundle::{Bundle, BundledCommand};
 use cim_keys_core::command::{Command, HandedOut, Rejection};
 use cim_keys_core::context::Context;
-use cim_keys_core::journal::State;
+use cim_keys_core::journal::{Pending, State};
 use cim_keys_core::nkey::{Kind, PublicKey};
 use cim_keys_core::registry::{Entity, EntityId, Lookup, Registry};
-use cim_keys_core::rules::Violation;
+use cim_keys_core::rules::{Reason, Violation};
 use cim_keys_core::time::Timestamp;
 use uuid::Uuid;
 
@@ -52,7 +53,8 @@ impl Host {
     /// Decides a held revocation anew. Whether the journal holds it as pending or settled now.
     pub(crate) fn redecide(&mut self, now: u64, id: Uuid) -> bool {
         let Some(entry) = self.held(id) else { return false };
-        let (command, old, wanted) = (entry.pending.command, entry.pending.context, entry.revoked_at);
+        let Pending { command, context: old, position, .. } = entry.pending;
+        let wanted = entry.revoked_at;
         if in_force(self.store.registry(), &command, wanted.unwrap_or(0)) {
             self.store.settle(id);
             return true;
@@ -70,13 +72,39 @@ impl Host {
             return self.commit(command, context, Some(id)).is_ok();
         }
         let context = Context { now, attempt: old.attempt + 1, authority, ..old };
-        self.commit(command, context, None).is_ok()
+        let done = self.commit(command, context, None).is_ok();
+        if done {
+            self.stand_again(position);
+        }
+        done
+    }
+
+    /// Held commands from behind this place that stand again as they were decided, now that one is in its place.
+    fn stand_again(&mut self, behind: u64) {
+        let of_the_rules = |entry: &&Entry| {
+            let by_server = entry.reason.as_ref().is_some_and(Reason::is_by_server);
+            entry.state == State::Held && entry.pending.position > behind && !by_server
+        };
+        let held: Vec<_> = self.store.entries().filter(of_the_rules).map(bundled).collect();
+        let bundle = Bundle { registry: self.store.registry().id().clone(), commands: held };
+        let Ok(verified) = bundle.verify() else { unreachable!("what a host decided is genuine") };
+        for command in verified.commands() {
+            let context = &command.bundled().context;
+            if !used_up(self.store.registry(), context.command_id, context.authority) {
+                let scopes: Vec<Lookup> = command.scopes().cloned().collect();
+                let mut facts = self.store.registry().facts(&scopes, true);
+                if let Ok(standing) = command.judge(&mut facts) {
+                    self.store.revive(context.command_id, standing, &facts);
+                }
+            }
+        }
     }
 
     /// A person wants a held command decided anew: the next attempt, on the host that minted it.
     pub(crate) fn retry(&mut self, now: u64, id: Uuid) -> Word {
         let Some(entry) = self.held(id).filter(|entry| !entry.imported) else { return Word::Refused };
-        let (command, old, wanted) = (entry.pending.command, entry.pending.context, entry.revoked_at);
+        let Pending { command, context: old, position, .. } = entry.pending;
+        let wanted = entry.revoked_at;
         let registry = self.store.registry();
         if used_up(registry, id, old.authority) {
             let settled = command.is_revocation() && self.redecide(now, id);
@@ -89,15 +117,21 @@ impl Host {
         let now = self.later_than(now, old.now, wanted);
         let context = Context { now, attempt: old.attempt + 1, ..old };
         match self.commit(command.clone(), context.clone(), None) {
-            Ok(()) => Word::Decided,
+            Ok(()) => {
+                self.stand_again(position);
+                Word::Decided
+            }
             Err(Rejection::Violation(Violation::NotListed { .. } | Violation::Authority { .. })) => {
                 // The key that vouched for it is none any more, and so is every attempt that it vouched for.
                 let view = workload::view(self.store.registry());
                 let Some(authority) = workload::authority(&view, &self.keys, &command) else {
                     return Word::Refused;
                 };
-                let decided = self.commit(command, Context { authority, ..context }, None);
-                decided.map_or(Word::Refused, |()| Word::Decided)
+                if self.commit(command, Context { authority, ..context }, None).is_err() {
+                    return Word::Refused;
+                }
+                self.stand_again(position);
+                Word::Decided
             }
             Err(_) => Word::Refused,
         }
@@ -171,6 +205,11 @@ impl Host {
     fn held(&self, id: Uuid) -> Option<Entry> {
         self.store.entry(id).filter(|entry| entry.state == State::Held).cloned()
     }
+}
+
+fn bundled(entry: &Entry) -> BundledCommand {
+    let Pending { command, context, draft_hash, envelopes, .. } = entry.pending.clone();
+    BundledCommand { command, context, draft_hash, envelopes }
 }
 
 /// Whether no attempt of this authority at the command can be admitted any more.

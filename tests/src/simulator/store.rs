@@ -1,6 +1,7 @@
 //! A host's journal and registry in memory, with the obligations of a real store: whole transactions or none.
 
 use cim_keys_core::admission::{Anomaly, StoredMessage};
+use cim_keys_core::bundle::Standing;
 use cim_keys_core::command::Command;
 use cim_keys_core::context::{Context, RegistryId};
 use cim_keys_core::digest::Digest;
@@ -214,6 +215,24 @@ impl Store {
             imported,
             voiding: None,
         };
+        self.places.insert(id, position);
+        self.entries.insert(position, entry);
+        self.revision += 1;
+    }
+
+    /// A held command stands again: the same bytes, at the end of the journal.
+    pub(crate) fn revive(&mut self, id: Uuid, standing: Standing, facts: &Facts) {
+        let Some(mut entry) = self.places.remove(&id).and_then(|place| self.entries.remove(&place)) else {
+            return;
+        };
+        let position = self.entries.keys().next_back().map_or(1, |last| last + 1);
+        for entity in values(facts, &standing.changed) {
+            self.registry.put_overlay(position, entity);
+        }
+        entry.state = State::Pending;
+        entry.reason = None;
+        entry.pending =
+            Pending { position, facts_hash: standing.facts_hash, messages_hash: None, ..entry.pending };
         self.places.insert(id, position);
         self.entries.insert(position, entry);
         self.revision += 1;

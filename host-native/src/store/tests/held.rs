@@ -56,7 +56,7 @@ impl Two {
 
 fn decided(retried: Retried) -> (Outcome, u32) {
     match retried {
-        Retried::Decided { outcome, attempt } => (outcome, attempt),
+        Retried::Decided { outcome, attempt, .. } => (outcome, attempt),
         Retried::Settled => panic!("settled"),
     }
 }
@@ -103,6 +103,55 @@ fn a_retry_is_the_same_promise_with_a_later_token() {
     let creds = cim_keys_core::creds::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(creds.token.claims().issued_at, issued(&after));
     assert_eq!(two.a.retry(id, false), Err(KeyError::NotHeld { id, state: State::Confirmed }));
+}
+
+#[test]
+fn what_was_made_behind_it_stands_again_with_it() {
+    // Given a signing key that is held, because the account's token was replaced meanwhile; a user signed with it, and
+    // another one behind it whose name is taken; and a user before it, also by another's word,
+    let mut two = two();
+    let (early, _, theirs) = two.rivals("early");
+    let key = Command::GenerateKey {
+        owner: Some(two.app),
+        role: None,
+        kind: Kind::Account,
+        label: Some("daily".to_owned()),
+    };
+    let made = two.a.run(&Request::new(key.clone())).unwrap();
+    let signed = |name: &str| {
+        let user = NewUser { access: Access::Own(Box::default()), ..new_user(two.app, name) };
+        Request { authority: Some(made.keys[0]), ..Request::from(user) }
+    };
+    let (first, second) = (two.a.run(&signed("first")).unwrap(), two.a.run(&signed("second")).unwrap());
+    let other = two.b.run(&Request::new(key)).unwrap();
+    user(&two.b, two.app, "second");
+    two.meet();
+    let code = |id| two.a.store().promised(id).unwrap().unwrap().reason.map(|reason| reason.code);
+    assert_eq!(code(made.command_id).as_deref(), Some("facts-changed"));
+    assert!(code(first.command_id).is_some() && code(second.command_id).is_some());
+    let before = two.a.store().promised(first.command_id).unwrap().unwrap();
+    // (the name that the earliest of them wants is free again)
+    revoke(&two.b, two.app, theirs);
+    two.meet();
+    // when the key is decided anew, then the user stands again as it was decided, and nothing else does;
+    let Retried::Decided { along, attempt, .. } = two.a.retry(made.command_id, false).unwrap() else {
+        panic!("settled")
+    };
+    assert_eq!((along, attempt), (vec![first.command_id], 2));
+    let after = two.a.store().promised(first.command_id).unwrap().unwrap();
+    assert_eq!(
+        (after.envelopes, after.draft_hash, after.context),
+        (before.envelopes, before.draft_hash, before.context)
+    );
+    assert!(after.position > two.a.store().promised(made.command_id).unwrap().unwrap().position);
+    assert_eq!((state(&two.a, early), state(&two.a, second.command_id)), (State::Held, State::Held));
+    // and both reach the stream, behind what the other host did.
+    two.meet();
+    assert_eq!(state(&two.a, made.command_id), State::Confirmed);
+    assert_eq!(state(&two.a, first.command_id), State::Confirmed);
+    two.meet();
+    two.agree(first.command_id);
+    assert!(!two.b.store().by_key(other.keys[0]).unwrap().is_empty());
 }
 
 #[test]
