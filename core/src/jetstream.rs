@@ -153,7 +153,7 @@ pub fn accepted(answer: &[u8]) -> Result<(), AnswerError> {
 }
 
 /// The members of an answer that is no error. What a server leaves out has Go's zero value, as in a JWT.
-fn judged(answer: &[u8]) -> Result<Members, AnswerError> {
+pub(crate) fn judged(answer: &[u8]) -> Result<Members, AnswerError> {
     let mut members = members(answer).map_err(|_| AnswerError::Unreadable)?;
     match members.within("error").and_then(|error| error.map(refusal).transpose()) {
         Ok(None) => Ok(members),
@@ -176,7 +176,7 @@ fn refusal(mut error: Members) -> Result<AnswerError, Box<DecodeError>> {
 }
 
 /// A member that an answer must have.
-fn needed<T>(found: Option<T>) -> Result<T, Box<DecodeError>> {
+pub(crate) fn needed<T>(found: Option<T>) -> Result<T, Box<DecodeError>> {
     found.ok_or_else(|| DecodeError::expected("a member that is there"))
 }
 

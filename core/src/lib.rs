@@ -37,6 +37,7 @@ mod text;
 pub mod time;
 
 // What an event looks like on NATS, as plain data.
+pub mod consumer;
 pub mod headers;
 pub mod roles;
 pub mod stream;
@@ -58,6 +59,8 @@ pub mod draft;
 // What is confirmed and pending, and the machine that brings it to the stream.
 pub mod admission;
 pub mod bundle;
+pub mod dead;
+pub mod delivery;
 pub mod jetstream;
 pub mod journal;
 pub mod outbox;

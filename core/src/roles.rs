@@ -6,13 +6,14 @@
 //! there an answer can be made to land on what purges an account, and in a cluster it does. `KEYS_EDGE` imports the
 //! claims subjects as well.
 
+use crate::consumer::{self, ConsumerConfig};
 use crate::jwt::{
     Account, AccountLimits, Export, Import, PermissionList, ResponseType, Scope, ShareKind, SigningKey,
     UserRights,
 };
 use crate::nkey::PublicKey;
 use crate::order;
-use crate::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
+use crate::stream::{KEYS_ARCHIVE, KEYS_DEAD, KEYS_EVENTS};
 use crate::subjects::Namespace;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -40,7 +41,7 @@ pub const KEYS_DISK: i64 = 4 * 1024 * 1024 * 1024;
 pub enum PipelineRole {
     /// In `KEYS_EDGE`: appends every event, reads.
     Host,
-    /// In `KEYS`: creates and updates the streams.
+    /// In `KEYS`: creates and updates the streams, creates the durable consumers.
     Steward,
     /// In `KEYS_EDGE`: reads.
     Auditor,
@@ -48,11 +49,14 @@ pub enum PipelineRole {
     Browser,
     /// In `KEYS_EDGE`: pushes account JWTs, by subjects imported from the system account.
     Resolver,
+    /// In `KEYS_EDGE`: reads, consumes and acknowledges by the durable consumers, writes dead letters.
+    Service,
 }
 
 impl PipelineRole {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Host, Self::Steward, Self::Auditor, Self::Browser, Self::Resolver];
+    pub const ALL: [Self; 6] =
+        [Self::Host, Self::Steward, Self::Auditor, Self::Browser, Self::Resolver, Self::Service];
 
     /// Its name, also that of its scoped signing key.
     #[must_use]
@@ -63,6 +67,7 @@ impl PipelineRole {
             Self::Auditor => "auditor",
             Self::Browser => "browser",
             Self::Resolver => "resolver",
+            Self::Service => "service",
         }
     }
 
@@ -70,7 +75,7 @@ impl PipelineRole {
     #[must_use]
     pub fn account(self) -> &'static str {
         match self {
-            Self::Host | Self::Auditor | Self::Browser | Self::Resolver => EDGE_ACCOUNT,
+            Self::Host | Self::Auditor | Self::Browser | Self::Resolver | Self::Service => EDGE_ACCOUNT,
             Self::Steward => KEYS_ACCOUNT,
         }
     }
@@ -79,17 +84,17 @@ impl PipelineRole {
     #[must_use]
     pub fn api_prefix(self) -> Option<&'static str> {
         match self {
-            Self::Host | Self::Auditor | Self::Browser => Some(EDGE_API_PREFIX),
+            Self::Host | Self::Auditor | Self::Browser | Self::Service => Some(EDGE_API_PREFIX),
             Self::Steward => Some(API_PREFIX),
             Self::Resolver => None,
         }
     }
 
-    /// How long its creds live, in seconds: host 1 year, auditor 90 days, browser 12 hours; steward and resolver 1 hour.
+    /// How long its creds live, in seconds: host and service 1 year, auditor 90 days, browser 12 hours; steward and resolver 1 hour.
     #[must_use]
     pub fn lifetime(self) -> i64 {
         match self {
-            Self::Host => 365 * 86_400,
+            Self::Host | Self::Service => 365 * 86_400,
             Self::Auditor => 90 * 86_400,
             Self::Browser => 12 * 3600,
             Self::Steward | Self::Resolver => 3600,
@@ -104,19 +109,35 @@ impl PipelineRole {
         let mut publish: Vec<String> = Vec::new();
         let mut subscribe = alloc::vec![inbox("{{subject()}}") + ".>"];
         match self {
-            Self::Host => publish.push(namespace.event_pattern()),
+            // Marks on dead letters beside.
+            Self::Host => publish.extend([namespace.event_pattern(), namespace.dead()]),
             Self::Browser => publish.push(namespace.subject("user", "created").to_string()),
             Self::Auditor => {}
             Self::Steward => {
                 for verb in ["CREATE", "UPDATE", "INFO"] {
-                    for stream in [KEYS_EVENTS, KEYS_ARCHIVE] {
+                    for stream in STREAMS {
                         publish.push(format!("{API_PREFIX}.STREAM.{verb}.{stream}"));
+                    }
+                }
+                for verb in ["CREATE", "INFO", "DELETE"] {
+                    for ConsumerConfig { stream, name, .. } in consumer::declared(namespace) {
+                        publish.push(format!("{API_PREFIX}.CONSUMER.{verb}.{stream}.{name}"));
                     }
                 }
             }
             Self::Resolver => publish.extend(CLAIMS.map(String::from)),
+            Self::Service => {
+                publish.push(namespace.dead());
+                for consumer in consumer::declared(namespace) {
+                    publish.extend(asked(&consumer).map(|tail| api(&tail)));
+                    publish.extend(acknowledged(&consumer));
+                }
+            }
         }
-        if matches!(self, Self::Host | Self::Auditor | Self::Browser) {
+        if matches!(self, Self::Host | Self::Auditor) {
+            publish.push(api("CONSUMER.INFO.*.*"));
+        }
+        if matches!(self, Self::Host | Self::Auditor | Self::Browser | Self::Service) {
             publish.extend(reads());
             subscribe.push(namespace.log());
         }
@@ -149,7 +170,7 @@ impl fmt::Display for PipelineRole {
 
 /// A text names no role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such role: host, steward, auditor, browser or resolver")]
+#[error("no such role: host, steward, auditor, browser, resolver or service")]
 pub struct RoleError;
 
 impl FromStr for PipelineRole {
@@ -164,6 +185,21 @@ impl FromStr for PipelineRole {
 #[must_use]
 pub fn inbox(user: &str) -> String {
     format!("_INBOX_{user}")
+}
+
+/// The streams of the pipeline.
+const STREAMS: [&str; 3] = [KEYS_EVENTS, KEYS_ARCHIVE, KEYS_DEAD];
+
+/// What is asked of a consumer, behind the API's prefix.
+fn asked(consumer: &ConsumerConfig) -> [String; 2] {
+    let ConsumerConfig { stream, name, .. } = consumer;
+    ["MSG.NEXT", "INFO"].map(|verb| format!("CONSUMER.{verb}.{stream}.{name}"))
+}
+
+/// Where its messages are acknowledged: without domain and account, and with them (`js_ack_fc_v2`).
+fn acknowledged(consumer: &ConsumerConfig) -> [String; 2] {
+    let ConsumerConfig { stream, name, .. } = consumer;
+    [format!("$JS.ACK.{stream}.{name}.>"), format!("$JS.ACK.*.*.{stream}.{name}.>")]
 }
 
 /// What the resolver asks of servers.
@@ -185,13 +221,20 @@ fn shared(namespace: &Namespace) -> Vec<(String, String, ShareKind, ResponseType
             response,
         ));
     };
-    for stream in [KEYS_EVENTS, KEYS_ARCHIVE] {
+    for stream in STREAMS {
         api(&format!("STREAM.INFO.{stream}"), ResponseType::Singleton);
         api(&format!("DIRECT.GET.{stream}"), ResponseType::Stream);
         api(&format!("STREAM.MSG.GET.{stream}"), ResponseType::Singleton);
     }
-    let events = namespace.event_pattern();
-    rows.push((events.clone(), events, ShareKind::Service, ResponseType::Singleton));
+    let consumers = consumer::declared(namespace);
+    for [next, info] in consumers.iter().map(asked) {
+        api(&next, ResponseType::Stream);
+        api(&info, ResponseType::Singleton);
+    }
+    let same = consumers.iter().flat_map(acknowledged);
+    for subject in same.chain([namespace.event_pattern(), namespace.dead()]) {
+        rows.push((subject.clone(), subject, ShareKind::Service, ResponseType::Singleton));
+    }
     rows.push((namespace.log(), namespace.log(), ShareKind::Stream, ResponseType::default()));
     rows
 }
@@ -228,9 +271,11 @@ pub struct EdgeKeys {
     pub auditor: PublicKey,
     /// Grants the browser.
     pub browser: PublicKey,
+    /// Grants the service.
+    pub service: PublicKey,
 }
 
-/// `KEYS_EDGE`: no JetStream; its roles are host, auditor, browser and resolver. It imports from the accounts `system`
+/// `KEYS_EDGE`: no JetStream; its roles are host, auditor, browser, resolver and service. It imports from the accounts `system`
 /// and `keys`.
 #[must_use]
 pub fn edge_account(namespace: &Namespace, system: PublicKey, keys: PublicKey, roles: EdgeKeys) -> Account {
@@ -249,6 +294,7 @@ pub fn edge_account(namespace: &Namespace, system: PublicKey, keys: PublicKey, r
             (roles.host, PipelineRole::Host.scope(namespace)),
             (roles.auditor, PipelineRole::Auditor.scope(namespace)),
             (roles.browser, PipelineRole::Browser.scope(namespace)),
+            (roles.service, PipelineRole::Service.scope(namespace)),
         ]),
         ..Account::default()
     }

@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 pub const KEYS_EVENTS: &str = "KEYS_EVENTS";
 /// Name of its mirror, which forgets nothing.
 pub const KEYS_ARCHIVE: &str = "KEYS_ARCHIVE";
+/// Name of the stream of dead letters: what was given up, why, and what a person said to it.
+pub const KEYS_DEAD: &str = "KEYS_DEAD";
 /// Oldest server that a writer needs: atomic batches with message ids inside.
 pub const SERVER_FLOOR: (u32, u32, u32) = (2, 12, 1);
 
-const SECOND: u64 = 1_000_000_000;
+/// A second in nanoseconds.
+pub(crate) const SECOND: u64 = 1_000_000_000;
 
 /// The settings of a stream that matter to us. Times in nanoseconds, sizes in bytes; 0 or -1 as JetStream writes them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +106,26 @@ pub fn keys_archive_stream_config(namespace: &Namespace) -> StreamConfig {
     }
 }
 
+/// What servers say of a message that is given up, on these subjects with stream and consumer behind them.
+pub const GIVEN_UP: [&str; 2] =
+    ["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED"];
+
+/// `KEYS_DEAD`: dead letters, the marks that people put on them, and what servers say by themselves of messages that are
+/// given up, which nobody would hear otherwise. Forgets nothing.
+#[must_use]
+pub fn keys_dead_stream_config(namespace: &Namespace) -> StreamConfig {
+    let advisories = GIVEN_UP.map(|subject| format!("{subject}.{KEYS_EVENTS}.*"));
+    StreamConfig {
+        name: KEYS_DEAD.into(),
+        subjects: core::iter::once(namespace.dead()).chain(advisories).collect(),
+        max_age: 0,
+        max_msg_size: 64 * 1024,
+        allow_atomic: false,
+        republish: None,
+        ..keys_events_stream_config(namespace)
+    }
+}
+
 /// A setting that differs from what it must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{setting} is {found}, must be {expected}")]
@@ -159,7 +182,7 @@ impl StreamConfig {
     }
 }
 
-fn nanos(value: u64) -> String {
+pub(crate) fn nanos(value: u64) -> String {
     if value.is_multiple_of(SECOND) { format!("{}s", value / SECOND) } else { format!("{value}ns") }
 }
 

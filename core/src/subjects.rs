@@ -90,6 +90,18 @@ impl Namespace {
     pub fn log(&self) -> String {
         format!("{self}.keys-log.>")
     }
+
+    /// `<organization>.<unit>.keys-dead.*.*.*`: dead letters and their marks, by stream, consumer and sequence.
+    #[must_use]
+    pub fn dead(&self) -> String {
+        format!("{self}.keys-dead.*.*.*")
+    }
+
+    /// The same for one consumer's.
+    #[must_use]
+    pub fn dead_of(&self, consumer: &str) -> String {
+        format!("{self}.keys-dead.*.{consumer}.*")
+    }
 }
 
 impl fmt::Display for Namespace {

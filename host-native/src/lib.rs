@@ -24,6 +24,8 @@ pub mod verify;
 
 // The way to a server.
 #[cfg(feature = "nats")]
+pub mod consume;
+#[cfg(feature = "nats")]
 pub mod dev;
 pub mod nats;
 #[cfg(feature = "nats")]

@@ -99,6 +99,14 @@ pub trait JetStreamPort {
         &self,
         event: &cim_keys_core::outbox::DomainEvent,
     ) -> Result<crate::outbox::Receipt, KeyError>;
+
+    /// Messages of a durable consumer, at least once each: of any stream that `target` leads to, by name alone. It connects
+    /// when it is first asked for one; what is in the way then has a name and is tried again.
+    fn subscribe(
+        &self,
+        consumer: crate::consume::ConsumerName,
+        target: crate::nats::target::Target,
+    ) -> crate::consume::Subscription<'static>;
 }
 
 impl NatsPort for Host {

@@ -40,6 +40,7 @@ const EDGE: usize = 7;
 const HOST_ROLE: usize = 8;
 const AUDITOR_ROLE: usize = 9;
 const BROWSER_ROLE: usize = 10;
+const SERVICE_ROLE: usize = 11;
 
 /// An account and the key that signs its users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +130,7 @@ impl Identities {
             PipelineRole::Browser => (EDGE, BROWSER_ROLE),
             PipelineRole::Steward => (KEYS, STEWARD_ROLE),
             PipelineRole::Resolver => (EDGE, RESOLVER_ROLE),
+            PipelineRole::Service => (EDGE, SERVICE_ROLE),
         };
         AccountKeys { account: self.founding[account], signing: self.founding[signing] }
     }

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod consume;
 pub mod contract;
 pub mod desk;
 pub mod faults;

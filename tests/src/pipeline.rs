@@ -1,4 +1,4 @@
-//! The pipeline on a real server: operator mode, the roles connected, both streams made by the steward.
+//! The pipeline on a real server: operator mode, the roles connected, streams and consumers made by the steward.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use cim_keys_core::envelope::Envelope;
 use cim_keys_core::headers::NATS_MSG_ID;
 use cim_keys_core::roles::{API_PREFIX, EDGE_API_PREFIX, KEYS_ACCOUNT, PipelineRole};
 use cim_keys_core::stream::{
-    KEYS_ARCHIVE, KEYS_EVENTS, keys_archive_stream_config, keys_events_stream_config,
+    KEYS_ARCHIVE, KEYS_EVENTS, keys_archive_stream_config, keys_dead_stream_config, keys_events_stream_config,
 };
 use serde_json::{Value, json};
 
@@ -18,6 +18,13 @@ use crate::{streams, wait};
 
 /// The expectation that goes with an append: the last sequence of the stream before it.
 pub const EXPECTED_LAST: &str = "Nats-Expected-Last-Sequence";
+
+/// The durable consumers in the tests' own words: stream, name, what they want.
+pub const CONSUMERS: [(&str, &str, &str); 3] = [
+    ("KEYS_EVENTS", "keys-projector", "cowboyai.security.keys.>"),
+    ("KEYS_EVENTS", "keys-service", "cowboyai.security.keys.>"),
+    ("KEYS_DEAD", "keys-service-retry", "cowboyai.security.keys-dead.*.keys-service.*"),
+];
 
 /// A server with the streams, and a user of each role.
 pub struct Pipeline {
@@ -45,9 +52,24 @@ impl Pipeline {
         let pipeline = Pipeline::bare(identities);
         let mut steward = pipeline.connect(PipelineRole::Steward);
         let namespace = pipeline.identities.namespace();
-        for config in [keys_events_stream_config(namespace), keys_archive_stream_config(namespace)] {
+        let streams = [
+            keys_events_stream_config(namespace),
+            keys_archive_stream_config(namespace),
+            keys_dead_stream_config(namespace),
+        ];
+        for config in streams {
             let subject = format!("{API_PREFIX}.STREAM.CREATE.{}", config.name);
             let body = streams::to_json(&config).to_string();
+            let made = ask(&mut steward, &subject, &[], body.as_bytes());
+            assert!(made["error"].is_null(), "{made}");
+        }
+        for (stream, consumer, filter) in CONSUMERS {
+            let config = json!({
+                "name": consumer, "durable_name": consumer, "filter_subjects": [filter], "ack_policy": "explicit",
+                "deliver_policy": "all", "ack_wait": 30_000_000_000_u64,
+            });
+            let body = json!({ "stream_name": stream, "config": config }).to_string();
+            let subject = format!("{API_PREFIX}.CONSUMER.CREATE.{stream}.{consumer}");
             let made = ask(&mut steward, &subject, &[], body.as_bytes());
             assert!(made["error"].is_null(), "{made}");
         }

@@ -5,6 +5,7 @@ use crate::tools::Version;
 use cim_keys::ambient::Ambient;
 use cim_keys::config::{self, Options, Resolver};
 use cim_keys::host::{Founding, Host, Outcome, Request};
+use cim_keys::nats::consumers::{self, Consumption};
 use cim_keys::nats::link::Link;
 use cim_keys::nats::role;
 use cim_keys::nats::streams::{self, Wanted};
@@ -134,6 +135,16 @@ impl Site {
     pub async fn streams(&self, url: &str) {
         let wanted = Wanted::new(&self.host.store().registry_id().expect("a registry").namespace);
         streams::ensure(&self.link(PipelineRole::Steward, url).await, &wanted).await.expect("the streams");
+    }
+
+    /// The durable consumers and the stream of dead letters, made by the steward.
+    ///
+    /// # Panics
+    /// When they cannot be made.
+    pub async fn consumers(&self, url: &str) -> Consumption {
+        let wanted = Wanted::new(&self.host.store().registry_id().expect("a registry").namespace);
+        let link = self.link(PipelineRole::Steward, url).await;
+        consumers::ensure(&link, &wanted).await.expect("the consumers")
     }
 
     /// Synchronises as the host role until nothing is left.

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// What a condition may take before the test fails. Generous: only a failure ever waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Between two looks.
+pub(crate) const STEP: Duration = Duration::from_millis(2);
+
 /// Looks until there is something to see, and gives it.
 ///
 /// # Panics
@@ -17,14 +20,14 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return seen;
         }
         assert!(Instant::now() < end, "waited {PATIENCE:?} in vain: {what}");
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(STEP);
     }
 }
 
 /// Looks beside other work of a runtime, for as long as it takes: who waits has a bound of its own.
 pub async fn beside(mut look: impl FnMut() -> bool) {
     while !look() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::time::sleep(STEP).await;
     }
 }
 

@@ -13,10 +13,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Keys of the founding, in order: operator, its signing key; system account, its signing key; the resolver role's of
-/// `KEYS_EDGE`; `KEYS`, the steward role's; `KEYS_EDGE`, the host, auditor and browser roles'.
-pub const KEYS: [Kind; 11] = [
+/// `KEYS_EDGE`; `KEYS`, the steward role's; `KEYS_EDGE`, the host, auditor, browser and service roles'.
+pub const KEYS: [Kind; 12] = [
     Kind::Operator,
     Kind::Operator,
+    Kind::Account,
     Kind::Account,
     Kind::Account,
     Kind::Account,
@@ -45,8 +46,20 @@ pub(super) fn decide(plan: &mut Plan<'_>, name: &str) -> Result<(), Rejection> {
     for (place, slot) in keys.iter_mut().enumerate() {
         *slot = plan.key(place)?;
     }
-    let [operator, signing, system, system_signing, resolver, keys, steward, edge, host, auditor, browser] =
-        keys;
+    let [
+        operator,
+        signing,
+        system,
+        system_signing,
+        resolver,
+        keys,
+        steward,
+        edge,
+        host,
+        auditor,
+        browser,
+        service,
+    ] = keys;
     let namespace = plan.facts.registry().namespace.clone();
 
     let body = Operator {
@@ -67,13 +80,14 @@ pub(super) fn decide(plan: &mut Plan<'_>, name: &str) -> Result<(), Rejection> {
     create(plan, keys, signing, keys_name, roles::keys_account(&namespace, steward))?;
     generated(plan, keys, &[(steward, Some(PipelineRole::Steward))]);
 
-    let roles = EdgeKeys { resolver, host, auditor, browser };
+    let roles = EdgeKeys { resolver, host, auditor, browser, service };
     create(plan, edge, signing, edge_name, edge_account(&namespace, system, keys, roles))?;
     let edge_keys = [
         (resolver, Some(PipelineRole::Resolver)),
         (host, Some(PipelineRole::Host)),
         (auditor, Some(PipelineRole::Auditor)),
         (browser, Some(PipelineRole::Browser)),
+        (service, Some(PipelineRole::Service)),
     ];
     generated(plan, edge, &edge_keys);
     Ok(())

@@ -1,6 +1,7 @@
 //! The same for what needs a server: from an error to exit status and hint.
 
 use super::exit::{self, CliError, Exit, NEWER};
+use crate::consume::LetterError;
 use crate::dev::UpError;
 use crate::dev::server::ServerError;
 use crate::nats::context::ContextError;
@@ -13,6 +14,7 @@ use crate::pump::PumpError;
 use crate::push::PushError;
 use cim_keys_core::roles;
 use cim_keys_core::rules::Reason;
+use cim_keys_core::sync::Failure;
 
 const CREDS: &str = "new creds: `cim-keys access renew --role host`; a changed account: `cim-keys push`";
 const ROLE: &str = "take creds of the role host: `cim-keys access renew --role host`";
@@ -137,6 +139,12 @@ impl From<StreamsError> for CliError {
                 Exit::Conflict,
                 Some("it is never changed silently: set what differs, or let a new one be made"),
             ),
+            StreamsError::ConsumerDiffers { .. } => (
+                Exit::Conflict,
+                Some(
+                    "it is never changed silently: set what differs, or delete it and let a new one be made",
+                ),
+            ),
             StreamsError::ArchiveOfAnother { .. } => (Exit::Conflict, None),
             StreamsError::ArchiveAlone { .. } => (
                 Exit::Conflict,
@@ -144,7 +152,7 @@ impl From<StreamsError> for CliError {
                     "bring the stream back from the server's backup; where nobody needs what the archive has, keep it elsewhere and delete it",
                 ),
             ),
-            StreamsError::Refused { code: 10059, .. } => (Exit::NotFound, Some(MAKES)),
+            StreamsError::Refused { code: 10014 | 10059, .. } => (Exit::NotFound, Some(MAKES)),
             StreamsError::Refused { code: 10039, .. } => (
                 Exit::Conflict,
                 Some(
@@ -160,6 +168,25 @@ impl From<StreamsError> for CliError {
             }
             StreamsError::NoAnswer { trouble: found, .. } => (trouble(found), None),
             StreamsError::Unreadable { .. } => (Exit::Verification, None),
+        };
+        told(exit, error.code(), error.to_string(), hint)
+    }
+}
+
+impl From<LetterError> for CliError {
+    fn from(error: LetterError) -> Self {
+        let (exit, hint) = match &error {
+            LetterError::Failed { failure, .. } => match failure {
+                Failure::StreamMissing => (Exit::NotFound, Some(MAKES)),
+                // At the edge of a registry without this stream nobody answers either.
+                Failure::NoResponders => (Exit::Network, Some(MAKES)),
+                Failure::Unreachable => (Exit::Network, Some("try again")),
+                Failure::Permission { .. } => (Exit::Permission, Some(ROLE)),
+                Failure::Authorization { .. } => (Exit::Permission, Some(CREDS)),
+                Failure::Code { .. } => (Exit::Conflict, None),
+            },
+            LetterError::Elsewhere { .. } => (Exit::Conflict, None),
+            LetterError::Unsendable => (Exit::Unexpected, None),
         };
         told(exit, error.code(), error.to_string(), hint)
     }

@@ -14,6 +14,10 @@ mod config;
 mod connection;
 mod creds;
 mod diff;
+#[cfg(feature = "nats")]
+mod dlq;
+#[cfg(feature = "nats")]
+mod dlq_shown;
 mod doctor;
 mod entities;
 pub mod exit;
@@ -148,6 +152,10 @@ enum Verb {
     #[cfg(feature = "nats")]
     #[command(subcommand)]
     Outbox(outbox::Verb),
+    /// Dead letters: messages that a durable consumer gave up, and what is to become of them
+    #[cfg(feature = "nats")]
+    #[command(subcommand)]
+    Dlq(dlq::Verb),
     /// Start a private development system, everything fresh
     #[cfg(feature = "nats")]
     Up(up::Args),
@@ -185,6 +193,8 @@ impl Verb {
             Self::Push(args) => push::run(args, globals),
             #[cfg(feature = "nats")]
             Self::Outbox(verb) => outbox::run(verb, globals),
+            #[cfg(feature = "nats")]
+            Self::Dlq(verb) => dlq::run(verb, globals),
             #[cfg(feature = "nats")]
             Self::Up(args) => up::run(args, globals),
         }

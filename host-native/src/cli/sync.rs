@@ -11,6 +11,7 @@ use super::recover;
 use crate::error::KeyError;
 use crate::files;
 use crate::host::Host;
+use crate::nats::consumers;
 use crate::nats::link::{Link, LinkError};
 use crate::nats::role;
 use crate::nats::streams::{self, Ensured, StreamsError, Wanted};
@@ -273,9 +274,10 @@ async fn connect<'a>(
                 .to_owned(),
         );
         take_archive(host, &ensured)?;
-        (ensured.created, streams::archive(&ensured.events, Ok(&ensured.archive), now()))
+        let made = consumption(&link, &wanted, ensured.created, &mut warnings).await;
+        (made, streams::archive(&ensured.events, Ok(&ensured.archive), now()))
     } else {
-        prepare(host, &link, &target, &wanted, globals).await?
+        prepare(host, &link, &target, &wanted, &mut warnings, globals).await?
     };
     if let Some(error) = &archive.error {
         warnings.push(error.text.clone());
@@ -283,6 +285,24 @@ async fn connect<'a>(
     let server = link.server(&target);
     let pump = Pump::new(host, target).expecting(wanted.events).over(link);
     Ok((Session { pump, server, created, warnings }, archive))
+}
+
+/// Makes what durable consumption needs, and adds it to what was created. Key events are published without it as well, so
+/// what is wrong with it is said and stops nothing.
+async fn consumption(
+    link: &Link,
+    wanted: &Wanted,
+    mut created: Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Vec<String> {
+    match consumers::ensure(link, wanted).await {
+        Ok(found) => {
+            warnings.extend(found.warnings());
+            created.extend(found.created);
+        }
+        Err(error) => warnings.push(format!("nothing can be consumed durably: {error}")),
+    }
+    created
 }
 
 /// Creds that not only their owner may read are no secret any more.
@@ -300,6 +320,7 @@ async fn prepare(
     link: &Link,
     target: &Target,
     wanted: &Wanted,
+    warnings: &mut Vec<String>,
     globals: &Globals,
 ) -> Result<(Vec<String>, Archive), CliError> {
     let now = || host.ambient().now();
@@ -314,7 +335,8 @@ async fn prepare(
     match (&events, &archive) {
         // Creds that do not see the archive can publish all the same.
         (Some(events), archive) if !archive.as_ref().is_err_and(is_missing) => {
-            return Ok((Vec::new(), streams::archive(events, archive.as_ref(), now())));
+            let made = complete(host, link, target, wanted, warnings, globals).await;
+            return Ok((made, streams::archive(events, archive.as_ref(), now())));
         }
         (None, _) if known.is_some() => {
             return Err(lost(streams::info(link, KEYS_EVENTS).await.err(), known.as_ref()));
@@ -331,7 +353,42 @@ async fn prepare(
     let link = Link::connect(&steward, now().seconds()).await?;
     let ensured = streams::ensure(&link, wanted).await?;
     take_archive(host, &ensured)?;
-    Ok((ensured.created, streams::archive(&ensured.events, Ok(&ensured.archive), now())))
+    let made = consumption(&link, wanted, ensured.created, warnings).await;
+    Ok((made, streams::archive(&ensured.events, Ok(&ensured.archive), now())))
+}
+
+/// Beside streams that are there: what durable consumption needs is made by the steward where it is missing, and looked at
+/// by whoever may. What it misses stops no event, so it is said alone.
+async fn complete(
+    host: &Host,
+    link: &Link,
+    target: &Target,
+    wanted: &Wanted,
+    warnings: &mut Vec<String>,
+    globals: &Globals,
+) -> Vec<String> {
+    let missing = |error: &StreamsError| ["stream-missing", "consumer-missing"].contains(&error.code());
+    match consumers::look(link, wanted).await {
+        Ok(found) => warnings.extend(found.warnings()),
+        Err(error) if missing(&error) => {
+            // A host without the steward's key cannot make them.
+            if let Ok(steward) = as_role(host, PipelineRole::Steward, target) {
+                globals.output().say("made a steward in memory to create the durable consumers");
+                return match Link::connect(&steward, host.ambient().now().seconds()).await {
+                    Ok(link) => consumption(&link, wanted, Vec::new(), warnings).await,
+                    Err(error) => {
+                        warnings.push(format!("nothing can be consumed durably: {error}"));
+                        Vec::new()
+                    }
+                };
+            }
+            warnings.push(format!("nothing can be consumed durably: {error}"));
+        }
+        // Creds that do not see them can publish all the same.
+        Err(StreamsError::NoAnswer { .. }) => {}
+        Err(error) => warnings.push(format!("nothing can be consumed durably: {error}")),
+    }
+    Vec::new()
 }
 
 /// Why there is no connection.

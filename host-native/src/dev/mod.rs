@@ -10,6 +10,7 @@ use crate::config::{self, ConfigError, Options as Configuration, Resolver};
 use crate::error::KeyError;
 use crate::files::{self, FileError};
 use crate::host::{Founding, Host, Request};
+use crate::nats::consumers;
 use crate::nats::context::Context;
 use crate::nats::link::{Link, LinkError};
 use crate::nats::role;
@@ -195,6 +196,14 @@ pub async fn up(host: &Host, lock: Lock, options: &Options) -> Result<System, Up
     wanted.create = known.is_none();
     let link = Link::connect(&steward, now()).await?;
     let ensured = streams::ensure(&link, &wanted).await?;
+    match consumers::ensure(&link, &wanted).await {
+        Ok(found) => notes.extend(found.warnings()),
+        // A registry that was founded before there were consumers: its accounts know nothing of them.
+        Err(error @ StreamsError::NoAnswer { .. }) => {
+            notes.push(format!("nothing can be consumed durably: {error}"));
+        }
+        Err(error) => return Err(error.into()),
+    }
     let server_version = link.server_version();
     drop(link);
     steps.done("streams");

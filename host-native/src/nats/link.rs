@@ -41,6 +41,24 @@ pub struct Link {
     handle: Handle,
 }
 
+/// A runtime that is ended where it is dropped, and not waited for.
+struct Own(Option<Runtime>);
+
+impl Own {
+    fn handle(&self) -> Result<Handle, LinkError> {
+        let ended = || LinkError::Unreachable { reason: "the client has ended".into() };
+        self.0.as_ref().map(|runtime| runtime.handle().clone()).ok_or_else(ended)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// What the client reports of its connection.
 #[derive(Clone, Debug, Default)]
 struct Seen {
@@ -63,11 +81,14 @@ impl Link {
             .enable_all()
             .build()
             .map_err(|error| LinkError::Unreachable { reason: error.to_string() })?;
+        // Whoever no longer waits for the connection ends its runtime: one that is only dropped waits for its tasks.
+        let mut runtime = Own(Some(runtime));
         let (tell, seen) = watch::channel(Seen::default());
         let once = Arc::new(AtomicBool::new(false));
         let options = options(target, tell, Arc::clone(&once));
         let urls = target.urls.clone();
-        let connected = runtime.spawn(async move {
+        let handle = runtime.handle()?;
+        let connected = handle.spawn(async move {
             let client = options.connect(urls).await;
             once.store(true, Ordering::SeqCst);
             client
@@ -77,21 +98,15 @@ impl Link {
             Ok(Ok(Err(error))) => Err(refused(&error, target)),
             Ok(Err(_)) | Err(_) => Err(LinkError::Unreachable { reason: "no answer in time".into() }),
         };
-        match outcome {
-            Ok(client) => Ok(Self {
-                client,
-                seen,
-                api_prefix: target.api_prefix.clone(),
-                inbox_prefix: target.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".to_owned()),
-                answer: target.timeout,
-                handle: runtime.handle().clone(),
-                runtime: Mutex::new(Some(runtime)),
-            }),
-            Err(error) => {
-                runtime.shutdown_background();
-                Err(error)
-            }
-        }
+        Ok(Self {
+            client: outcome?,
+            seen,
+            api_prefix: target.api_prefix.clone(),
+            inbox_prefix: target.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".to_owned()),
+            answer: target.timeout,
+            handle,
+            runtime: Mutex::new(runtime.0.take()),
+        })
     }
 
     /// A subject of the JetStream API: `tail` behind this connection's prefix.
@@ -333,6 +348,22 @@ impl Link {
         Ok(heard)
     }
 
+    /// Subscribes to an inbox of its own and asks that answers come there.
+    pub(super) async fn answers(&self, subject: &str, payload: Vec<u8>) -> Result<Subscriber, Trouble> {
+        let inbox = self.client.new_inbox();
+        let asking = async {
+            let answers = self.client.subscribe(inbox.clone()).await.map_err(|_| Trouble::Closed)?;
+            let asked = self.client.publish_with_reply(subject.to_owned(), inbox, payload.into()).await;
+            asked.map(|()| answers).map_err(|_| Trouble::Closed)
+        };
+        tokio::select! {
+            biased;
+            outcome = asking => outcome,
+            trouble = self.trouble(Some(subject)) => Err(trouble),
+            () = tokio::time::sleep(self.answer) => Err(Trouble::Timeout),
+        }
+    }
+
     /// Queues one message. Only a later answer tells whether it went out.
     ///
     /// # Errors
@@ -357,7 +388,7 @@ impl Link {
 
     /// Waits for something that makes an answer impossible. A violation for this subject counts when it is reported after
     /// this call; one for the inbox counts for ever.
-    fn trouble<'a>(&'a self, subject: Option<&'a str>) -> impl Future<Output = Trouble> + 'a {
+    pub(super) fn trouble<'a>(&'a self, subject: Option<&'a str>) -> impl Future<Output = Trouble> + 'a {
         let mut seen = self.seen.clone();
         // Now, not when it is first waited for: what is asked beside it may be refused before that.
         let before = seen.borrow_and_update().denied.len();

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "nats")]
 pub mod append;
+#[cfg(feature = "nats")]
+pub mod consumers;
 pub mod context;
 #[cfg(feature = "nats")]
 pub mod find;
@@ -11,6 +13,8 @@ pub mod find;
 pub mod link;
 #[cfg(feature = "nats")]
 pub mod origin;
+#[cfg(feature = "nats")]
+pub(crate) mod pull;
 #[cfg(feature = "nats")]
 pub mod read;
 #[cfg(feature = "nats")]

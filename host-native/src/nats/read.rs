@@ -142,6 +142,7 @@ impl From<StreamsError> for Failure {
             StreamsError::Unreadable { .. }
             | StreamsError::ServerTooOld { .. }
             | StreamsError::Differs { .. }
+            | StreamsError::ConsumerDiffers { .. }
             | StreamsError::ArchiveOfAnother { .. }
             | StreamsError::ArchiveAlone { .. } => Self::Unreachable,
         }

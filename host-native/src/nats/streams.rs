@@ -2,11 +2,12 @@
 
 use super::link::{Link, Trouble};
 use crate::report::Archive;
+use cim_keys_core::consumer::{self, ConsumerConfig};
 use cim_keys_core::jetstream::{self, AnswerError};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::{
     Difference, KEYS_ARCHIVE, KEYS_EVENTS, SERVER_FLOOR, StreamConfig, keys_archive_stream_config,
-    keys_events_stream_config,
+    keys_dead_stream_config, keys_events_stream_config,
 };
 use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::StreamInfo;
@@ -17,13 +18,17 @@ use std::time::Duration;
 /// Between two questions to whom nobody answered.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Both streams as they must be.
+/// Streams and consumers as they must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// `KEYS_EVENTS`.
     pub events: StreamConfig,
     /// `KEYS_ARCHIVE`.
     pub archive: StreamConfig,
+    /// `KEYS_DEAD`.
+    pub dead: StreamConfig,
+    /// The durable consumers.
+    pub consumers: Vec<ConsumerConfig>,
     /// How many servers keep a copy; none for three where the server belongs to a cluster of three or more, else one.
     pub replicas: Option<u32>,
     /// Whether `KEYS_EVENTS` is made where it is missing. Not for a journal that has met one: then another server answers,
@@ -38,6 +43,8 @@ impl Wanted {
         Self {
             events: keys_events_stream_config(namespace),
             archive: keys_archive_stream_config(namespace),
+            dead: keys_dead_stream_config(namespace),
+            consumers: consumer::declared(namespace),
             replicas: None,
             create: true,
         }
@@ -101,7 +108,7 @@ async fn alone(link: &Link) -> Result<(), StreamsError> {
     Ok(())
 }
 
-async fn one(
+pub(super) async fn one(
     link: &Link,
     config: &StreamConfig,
     wanted: &Wanted,
@@ -167,7 +174,7 @@ async fn create(link: &Link, config: &StreamConfig, replicas: u32) -> Result<(),
 }
 
 /// Asks the JetStream API; an error in the answer is an error here.
-async fn api(
+pub(super) async fn api(
     link: &Link,
     tail: &str,
     body: Vec<u8>,
@@ -183,7 +190,7 @@ async fn api(
     Ok(answer.payload.to_vec())
 }
 
-fn refused(stream: &str, error: AnswerError) -> StreamsError {
+pub(super) fn refused(stream: &str, error: AnswerError) -> StreamsError {
     let stream = stream.to_owned();
     match error {
         AnswerError::Refused { code, description } => StreamsError::Refused { stream, code, description },
@@ -286,6 +293,16 @@ pub enum StreamsError {
         /// All of them.
         differences: Vec<Difference>,
     },
+    /// A consumer of this name has other settings.
+    #[error("the consumer {consumer} of {stream} has other settings: {}", list(differences))]
+    ConsumerDiffers {
+        /// The stream.
+        stream: String,
+        /// The consumer.
+        consumer: String,
+        /// All of them.
+        differences: Vec<Difference>,
+    },
     /// The archive is older than the stream that it mirrors: it would splice two histories.
     #[error(
         "{KEYS_ARCHIVE} was made {archive}, before {KEYS_EVENTS} ({events}): it holds another history; keep it under another name and let a new one be made"
@@ -337,6 +354,8 @@ impl StreamsError {
         match self {
             Self::ServerTooOld { .. } => "server-too-old",
             Self::Differs { .. } => "stream-settings",
+            Self::ConsumerDiffers { .. } => "consumer-settings",
+            Self::Refused { code: super::consumers::NO_CONSUMER, .. } => "consumer-missing",
             Self::ArchiveOfAnother { .. } => "stream-archive",
             Self::ArchiveAlone { .. } => "archive-alone",
             Self::Refused { code: 10059, .. } => "stream-missing",
@@ -373,7 +392,7 @@ mod tests {
     #[test]
     fn settings_survive_the_way_to_json_and_back() {
         let wanted = Wanted::new(&Namespace::default());
-        for config in [wanted.events, wanted.archive] {
+        for config in [wanted.events, wanted.archive, wanted.dead] {
             assert_eq!(from_json(&to_json(&config, 1)), config);
         }
     }

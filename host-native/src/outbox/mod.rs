@@ -12,7 +12,9 @@ pub use pump::OutboxPump;
 pub use receipt::{Published, Receipt};
 
 use crate::ambient::Ambient;
+use crate::consume::{ConsumerName, Subscription};
 use crate::error::KeyError;
+use crate::nats::target::Target;
 use crate::ports::JetStreamPort;
 use cim_keys_core::outbox::{DomainEvent, check_place};
 use cim_keys_core::subjects::{Namespace, Token};
@@ -37,7 +39,7 @@ struct Inner {
     journal: Journal,
     stream: Token,
     namespace: Namespace,
-    ambient: Ambient,
+    ambient: Arc<Ambient>,
 }
 
 /// How many events stand where.
@@ -65,7 +67,7 @@ impl Outbox {
     ) -> Result<Self, KeyError> {
         check_place(&stream)?;
         let journal = Journal::open(path, &stream, &namespace)?;
-        Ok(Self { inner: Arc::new(Inner { journal, stream, namespace, ambient }) })
+        Ok(Self { inner: Arc::new(Inner { journal, stream, namespace, ambient: Arc::new(ambient) }) })
     }
 
     /// The file.
@@ -103,6 +105,10 @@ impl JetStreamPort for Outbox {
         let message = event.check(&self.inner.namespace)?;
         let position = self.inner.journal.add(&message, self.inner.ambient.now())?;
         Ok(Receipt::new(Arc::clone(&self.inner), message.id, position))
+    }
+
+    fn subscribe(&self, consumer: ConsumerName, target: Target) -> Subscription<'static> {
+        Subscription::new(consumer, target, Arc::clone(&self.inner.ambient))
     }
 }
 

@@ -8,6 +8,7 @@
 //! `address << 32 | length` of its answer; `cim_release(address, length)` takes an answer back.
 
 mod command;
+mod consume;
 mod identity;
 mod message;
 mod outbox;

@@ -8,7 +8,9 @@ use cim_keys_core::headers::{CimEvent, Headers, build_headers};
 use cim_keys_core::nkey::{PublicKey, Signature};
 use cim_keys_core::roles::{self, PipelineRole};
 use cim_keys_core::schema;
-use cim_keys_core::stream::{StreamConfig, keys_archive_stream_config, keys_events_stream_config};
+use cim_keys_core::stream::{
+    StreamConfig, keys_archive_stream_config, keys_dead_stream_config, keys_events_stream_config,
+};
 use cim_keys_core::subjects::{Namespace, Subject, Token};
 use cim_keys_core::time::Timestamp;
 use uuid::Uuid;
@@ -24,7 +26,7 @@ exports! {
     subjects_namespace(text: String) {
         let namespace = Namespace::from_str(&text)?;
         let user_created = namespace.subject("user", "created");
-        (user_created, namespace.events(), namespace.event_pattern(), namespace.log())
+        (user_created, namespace.events(), namespace.event_pattern(), namespace.log(), namespace.dead(), namespace.dead_of("c"))
     }
 
     headers_build(event: CimEvent, source: String) { build_headers(&event, &source)? }
@@ -41,22 +43,26 @@ exports! {
     roles_template(role: String, namespace: Namespace, user: String) {
         (shown(PipelineRole::from_str(&role)?.template(&namespace)), roles::inbox(&user))
     }
-    roles_accounts(namespace: Namespace, keys: [PublicKey; 5]) {
-        let [a, b, c, d, e] = keys;
+    roles_accounts(namespace: Namespace, keys: [PublicKey; 6]) {
+        let [a, b, c, d, e, f] = keys;
         (
             shown(roles::keys_account(&namespace, a)),
             shown(roles::edge_account(
                 &namespace,
                 a,
                 b,
-                roles::EdgeKeys { resolver: b, host: c, auditor: d, browser: e },
+                roles::EdgeKeys { resolver: b, host: c, auditor: d, browser: e, service: f },
             )),
             shown(roles::system_account(a)),
         )
     }
 
     stream_config(namespace: Namespace) {
-        (keys_events_stream_config(&namespace), keys_archive_stream_config(&namespace))
+        (
+            keys_events_stream_config(&namespace),
+            keys_archive_stream_config(&namespace),
+            keys_dead_stream_config(&namespace),
+        )
     }
     stream_differences(expected: StreamConfig, found: StreamConfig) { expected.differences(&found) }
 

@@ -11,6 +11,7 @@ mod judge;
 mod rows;
 mod scene;
 
+mod consumers;
 mod damage;
 mod entropy;
 mod entry;

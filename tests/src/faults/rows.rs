@@ -1,7 +1,8 @@
 //! The table.
 
 use super::{
-    NotRun, Run, damage, entropy, entry, foreign, journals, kills, projections, servers, wires, writers,
+    NotRun, Run, consumers, damage, entropy, entry, foreign, journals, kills, projections, servers, wires,
+    writers,
 };
 
 /// A row of the table.
@@ -86,6 +87,20 @@ pub const ROWS: &[Row] = &[
         entry::creds_that_end,
     ),
     row("17", "permission denied on publish, JetStream API, inbox", 5, 5, entry::denied),
+    row(
+        "18",
+        "consumer's worker killed before and after it handled and acknowledged; consumer paused, deleted, far behind",
+        200,
+        20,
+        consumers::workers_killed,
+    ),
+    row(
+        "19",
+        "poison message, handler that always fails, no stream of dead letters, message that kills its worker",
+        10,
+        4,
+        consumers::not_handled,
+    ),
     row(
         "20",
         "entropy source fails, is short, zero, constant, repeating",

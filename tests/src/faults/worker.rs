@@ -35,10 +35,12 @@ struct Orders {
     url: String,
     crash: Option<(Step, u32)>,
     bundle: Option<PathBuf>,
+    end: String,
 }
 
-/// Works by these words: `project` folds and makes anew until it is killed, `bulk` creates and publishes side by side until it is killed, `steps` does a little of everything,
-/// `drain` publishes what is there and hands out creds that were promised.
+/// Works by these words: `project` folds and makes anew until it is killed, `bulk` creates and publishes side by side until it
+/// is killed, `steps` does a little of everything, `drain` publishes what is there and hands out creds that were promised,
+/// `consume` handles messages.
 ///
 /// # Errors
 /// What it cannot do.
@@ -47,6 +49,9 @@ pub fn work(words: &[String]) -> Result<(), String> {
     let orders = parse(rest)?;
     if verb == "project" {
         return project(&orders);
+    }
+    if verb == "consume" {
+        return super::consumers::consume(&orders.folder, &orders.url, &orders.end);
     }
     let mine = open(&orders.folder)?;
     if let Some((step, count)) = orders.crash {
@@ -65,12 +70,14 @@ pub fn work(words: &[String]) -> Result<(), String> {
 }
 
 fn parse(words: &[String]) -> Result<Orders, String> {
-    let mut orders = Orders { folder: PathBuf::new(), url: String::new(), crash: None, bundle: None };
+    let mut orders =
+        Orders { folder: PathBuf::new(), url: String::new(), crash: None, bundle: None, end: String::new() };
     for pair in words.chunks(2) {
         let [name, value] = pair else { return Err("a value is missing".to_owned()) };
         match name.as_str() {
             "--data" => orders.folder = value.into(),
             "--url" => orders.url.clone_from(value),
+            "--end" => orders.end.clone_from(value),
             "--bundle" => orders.bundle = Some(value.into()),
             "--crash" => {
                 let (name, count) = value.split_once(':').ok_or("--crash wants STEP:COUNT")?;

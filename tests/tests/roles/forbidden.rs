@@ -1,8 +1,8 @@
 //! What no role can do by asking straight: everything that is not its own is denied by name.
 
 use cim_keys_core::roles::PipelineRole;
-use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
-use cim_keys_tests::pipeline::Pipeline;
+use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_DEAD, KEYS_EVENTS};
+use cim_keys_tests::pipeline::{CONSUMERS, Pipeline};
 
 use super::{LOG, P, founded};
 
@@ -13,8 +13,28 @@ fn permitted(role: PipelineRole) -> (Vec<String>, Vec<String>) {
     let with = |subject: &str| [list(&reads), list(&[subject])].concat();
     let log = list(&["cowboyai.security.keys-log.>"]);
     match role {
-        PipelineRole::Host => (with("cowboyai.security.keys.*.*"), log),
-        PipelineRole::Auditor => (list(&reads), log),
+        PipelineRole::Host => {
+            let more = ["cowboyai.security.keys.*.*", "cowboyai.security.keys-dead.*.*.*"];
+            ([with("CIMKEYS.API.CONSUMER.INFO.*.*"), list(&more)].concat(), log)
+        }
+        PipelineRole::Auditor => (with("CIMKEYS.API.CONSUMER.INFO.*.*"), log),
+        PipelineRole::Service => {
+            let more = [
+                "CIMKEYS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.keys-projector",
+                "CIMKEYS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.keys-service",
+                "CIMKEYS.API.CONSUMER.MSG.NEXT.KEYS_DEAD.keys-service-retry",
+                "CIMKEYS.API.CONSUMER.INFO.KEYS_EVENTS.keys-projector",
+                "CIMKEYS.API.CONSUMER.INFO.KEYS_EVENTS.keys-service",
+                "CIMKEYS.API.CONSUMER.INFO.KEYS_DEAD.keys-service-retry",
+                "$JS.ACK.KEYS_EVENTS.keys-projector.>",
+                "$JS.ACK.*.*.KEYS_EVENTS.keys-projector.>",
+                "$JS.ACK.KEYS_EVENTS.keys-service.>",
+                "$JS.ACK.*.*.KEYS_EVENTS.keys-service.>",
+                "$JS.ACK.KEYS_DEAD.keys-service-retry.>",
+                "$JS.ACK.*.*.KEYS_DEAD.keys-service-retry.>",
+            ];
+            ([with("cowboyai.security.keys-dead.*.*.*"), list(&more)].concat(), log)
+        }
         PipelineRole::Browser => (with("cowboyai.security.keys.user.created"), log),
         PipelineRole::Steward => (
             list(&[
@@ -24,6 +44,18 @@ fn permitted(role: PipelineRole) -> (Vec<String>, Vec<String>) {
                 "$JS.API.STREAM.UPDATE.KEYS_ARCHIVE",
                 "$JS.API.STREAM.INFO.KEYS_EVENTS",
                 "$JS.API.STREAM.INFO.KEYS_ARCHIVE",
+                "$JS.API.STREAM.CREATE.KEYS_DEAD",
+                "$JS.API.STREAM.UPDATE.KEYS_DEAD",
+                "$JS.API.STREAM.INFO.KEYS_DEAD",
+                "$JS.API.CONSUMER.CREATE.KEYS_EVENTS.keys-projector",
+                "$JS.API.CONSUMER.INFO.KEYS_EVENTS.keys-projector",
+                "$JS.API.CONSUMER.DELETE.KEYS_EVENTS.keys-projector",
+                "$JS.API.CONSUMER.CREATE.KEYS_EVENTS.keys-service",
+                "$JS.API.CONSUMER.INFO.KEYS_EVENTS.keys-service",
+                "$JS.API.CONSUMER.DELETE.KEYS_EVENTS.keys-service",
+                "$JS.API.CONSUMER.CREATE.KEYS_DEAD.keys-service-retry",
+                "$JS.API.CONSUMER.INFO.KEYS_DEAD.keys-service-retry",
+                "$JS.API.CONSUMER.DELETE.KEYS_DEAD.keys-service-retry",
             ]),
             Vec::new(),
         ),
@@ -86,7 +118,10 @@ fn api(stream: &str) -> Vec<String> {
             .into();
     tails.extend(of_stream.map(|verb| format!("STREAM.{verb}.{stream}")));
     tails.extend(of_consumers.map(|verb| format!("CONSUMER.{verb}.{stream}")));
-    tails.extend(of_consumer.map(|verb| format!("CONSUMER.{verb}.{stream}.worker")));
+    let consumers = CONSUMERS.iter().map(|(_, consumer, _)| *consumer).chain(["worker"]);
+    for consumer in consumers {
+        tails.extend(of_consumer.map(|verb| format!("CONSUMER.{verb}.{stream}.{consumer}")));
+    }
     tails.push(format!("CONSUMER.CREATE.{stream}.mine.{P}.>"));
     tails.push(format!("DIRECT.GET.{stream}"));
     tails.push(format!("DIRECT.GET.{stream}.{P}.operator.created"));
@@ -99,7 +134,7 @@ fn attempts(pipeline: &Pipeline, own: &str, foreign: &str) -> Vec<String> {
     let server = pipeline.identities.system().account;
     let mut subjects = Vec::new();
     for prefix in ["$JS.API", "CIMKEYS.API"] {
-        for stream in [KEYS_EVENTS, KEYS_ARCHIVE, "OTHER"] {
+        for stream in [KEYS_EVENTS, KEYS_ARCHIVE, KEYS_DEAD, "OTHER"] {
             subjects.extend(api(stream).into_iter().map(|tail| format!("{prefix}.{tail}")));
         }
     }
@@ -120,6 +155,16 @@ fn attempts(pipeline: &Pipeline, own: &str, foreign: &str) -> Vec<String> {
             // Consumers, buckets, flow control.
             "$JS.ACK.KEYS_EVENTS.worker.1.1.1.1.1",
             "$JS.ACK._.hash.KEYS_EVENTS.worker.1.1.1.1.1.1",
+            "$JS.ACK.KEYS_EVENTS.keys-service.1.1.1.1.1",
+            "$JS.ACK._.hash.KEYS_EVENTS.keys-service.1.1.1.1.1.1",
+            "$JS.ACK.KEYS_ARCHIVE.keys-service.1.1.1.1.1",
+            "$JS.ACK.KEYS_DEAD.keys-service-retry.1.1.1.1.1",
+            "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.KEYS_EVENTS.keys-service",
+            "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.KEYS_EVENTS.keys-service",
+            // Dead letters, and beside them.
+            "cowboyai.security.keys-dead.KEYS_EVENTS.keys-service.1",
+            "cowboyai.security.keys-dead.KEYS_EVENTS.keys-service",
+            "cowboyai.security.keys-dead.KEYS_EVENTS.keys-service.1.1",
             "$JS.FC.KEYS_EVENTS.worker.1",
             "$JS.EVENT.ADVISORY.STREAM.DELETED.KEYS_EVENTS",
             "$KV.bucket.key",
@@ -219,6 +264,8 @@ fn every_subscription_outside_a_role_is_denied_by_name() {
             "$JS.ACK.>",
             "$JS.EVENT.>",
             "$JS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.worker",
+            "CIMKEYS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.keys-service",
+            "cowboyai.security.keys-dead.>",
             "$SYS.>",
             "$SYS.ACCOUNT.*.CONNECT",
             "$SYS.REQ.CLAIMS.UPDATE",

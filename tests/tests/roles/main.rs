@@ -20,7 +20,8 @@ const P: &str = "cowboyai.security.keys";
 /// Where stored messages appear again.
 const LOG: &str = "cowboyai.security.keys-log";
 /// The roles that work with the streams from the edge.
-const EDGE: [PipelineRole; 3] = [PipelineRole::Host, PipelineRole::Auditor, PipelineRole::Browser];
+const EDGE: [PipelineRole; 4] =
+    [PipelineRole::Host, PipelineRole::Auditor, PipelineRole::Browser, PipelineRole::Service];
 
 /// A pipeline with the events of its own founding on the stream; the host's connection, and the last sequence.
 fn founded() -> (Pipeline, Client, u64) {

@@ -74,7 +74,7 @@ fn requests(role: Option<PipelineRole>, baits: std::ops::Range<u64>) -> Vec<Requ
     requests.push(("CIMKEYS.API.STREAM.INFO.KEYS_EVENTS".into(), vec![forged], Vec::new()));
     // Appends that are refused, and answered as such.
     let events = match role {
-        Some(PipelineRole::Auditor) => &[][..],
+        Some(PipelineRole::Auditor | PipelineRole::Service) => &[][..],
         Some(PipelineRole::Browser) => &["user.created"],
         _ => &["user.created", "operator.created", "key.revoked"],
     };
@@ -115,6 +115,14 @@ fn replies(keys: &str, system: &str, foreign: &str) -> Vec<String> {
         [
             "$JS.ACK.KEYS_EVENTS.worker.1.1.1.1.1",
             "$JS.ACK._.hash.KEYS_EVENTS.worker.1.1.1.1.1.1",
+            "$JS.ACK.KEYS_EVENTS.keys-service.1.1.1.1.1",
+            "$JS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.keys-service",
+            "$JS.API.CONSUMER.DELETE.KEYS_EVENTS.keys-service",
+            "CIMKEYS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.keys-service",
+            "$JS.API.STREAM.DELETE.KEYS_DEAD",
+            "$JS.API.STREAM.UPDATE.KEYS_DEAD",
+            "cowboyai.security.keys-dead.KEYS_EVENTS.keys-service.1",
+            "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.KEYS_EVENTS.keys-service",
             "$JS.FC.KEYS_EVENTS.worker.1",
             "$KV.bucket.key",
             "$O.bucket.C.chunk",
@@ -229,8 +237,10 @@ fn drain(pipeline: &Pipeline, client: &mut Client) {
 /// Of everything that JetStream holds what nobody may change: which streams there are, their settings, where they
 /// begin and end (`more` messages from now), and their consumers.
 fn essence(holdings: &BTreeMap<String, Value>, more: u64) -> BTreeMap<String, Value> {
-    let number = |value: &Value| value.as_u64().unwrap() + more;
-    let stream = |stream: &Value| {
+    let stream = |name: &str, stream: &Value| {
+        // Dead letters are nothing that is appended here.
+        let more = if name.ends_with("/KEYS_DEAD") { 0 } else { more };
+        let number = |value: &Value| value.as_u64().unwrap() + more;
         let state = &stream["state"];
         let consumers: Vec<Value> = stream["consumer_detail"]
             .as_array()
@@ -252,7 +262,7 @@ fn essence(holdings: &BTreeMap<String, Value>, more: u64) -> BTreeMap<String, Va
             "consumers": consumers,
         })
     };
-    holdings.iter().map(|(name, held)| (name.clone(), stream(held))).collect()
+    holdings.iter().map(|(name, held)| (name.clone(), stream(name, held))).collect()
 }
 
 /// Answer subjects of the server's own, the one kind that it looks at.
@@ -310,10 +320,14 @@ fn not_even_an_unrestricted_user_of_the_edge_gets_around_it() {
     let mut attacker = root.connect(target.pipeline.server.address()).unwrap();
     let replies = target.replies(&root);
     let mut requests = requests(None, target.baits.clone());
-    // It may also publish to all that does harm, save the events themselves, which every host may append.
+    // It may also publish to all that does harm, save the events themselves, which every host may append, and what the
+    // service does with its own consumer and its letters.
     for bait in baits() {
         for subject in &replies {
-            if !reserved(subject) && !subject.starts_with(&format!("{P}.")) {
+            let own = subject.starts_with(&format!("{P}."))
+                || subject.starts_with("cowboyai.security.keys-dead.")
+                || subject == "CIMKEYS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.keys-service";
+            if !reserved(subject) && !own {
                 requests.push((subject.clone(), Vec::new(), bait.clone()));
             }
         }
@@ -357,6 +371,78 @@ fn nor_does_an_unrestricted_user_of_another_account() {
     target.unchanged(&mut host, &before, 0);
 }
 
+/// Messages and acknowledgements are the service's own business; where they are sent to is not.
+#[test]
+fn what_the_service_asks_of_its_consumers_lands_nowhere_else() {
+    let mut target = Target::of(Identities::found(1));
+    let mut service = target.pipeline.connect(PipelineRole::Service);
+    let replies = target.replies(target.pipeline.login(PipelineRole::Service));
+    let next = "CIMKEYS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.keys-service";
+    // What it could do harm with: a message in hand, and the two forms of where it is acknowledged.
+    let inbox = format!("{}.next", service.inbox_prefix());
+    service.subscribe(&inbox).unwrap();
+    service.publish(next, Some(&inbox), &[], br#"{"batch":1}"#).unwrap();
+    let plain = service.next(wait::PATIENCE).unwrap().reply.unwrap();
+    let told = plain.strip_prefix("$JS.ACK.").unwrap();
+    let other = format!("$JS.ACK._.hash.{told}");
+    let before = standing(&target.pipeline.holdings());
+
+    let mut requests: Vec<(String, &str)> = Vec::new();
+    for body in ["", "1", r#"{"batch":30,"no_wait":true}"#, r#"{"batch":3,"expires":100000000}"#] {
+        requests.push((next.to_owned(), body));
+    }
+    requests.push(("CIMKEYS.API.CONSUMER.INFO.KEYS_EVENTS.keys-service".into(), ""));
+    requests.push(("CIMKEYS.API.CONSUMER.INFO.KEYS_DEAD.keys-service-retry".into(), ""));
+    for ack in [&plain, &other] {
+        for body in ["+NXT", r#"+NXT {"batch":30,"no_wait":true}"#, "+WPI", "-NAK", "+ACK"] {
+            requests.push((ack.clone(), body));
+        }
+    }
+    let refused: Vec<String> = refusals(&replies, requests.len());
+    let mut seen = Vec::new();
+    for (subject, body) in &requests {
+        for reply in &replies {
+            service.publish(subject, Some(reply), &[], body.as_bytes()).unwrap();
+        }
+        seen.extend(service.settle().unwrap().1);
+    }
+    assert_eq!(seen, refused);
+    // Refused letters, whose answers go astray: none is stored, and no answer either.
+    for reply in &replies {
+        let wrong = [("Nats-Expected-Last-Subject-Sequence", "999")];
+        let letter = "cowboyai.security.keys-dead.KEYS_EVENTS.keys-service.7";
+        service.publish(letter, Some(reply), &wrong, b"{}").unwrap();
+    }
+    assert_eq!(service.settle().unwrap().1, refusals(&replies, 1));
+    drain(&target.pipeline, &mut service);
+    drain(&target.pipeline, &mut target.host);
+    assert_eq!(standing(&target.pipeline.holdings()), before);
+    // It takes no other consumer's messages, and its own are still there to be had.
+    let own = ask(&mut service, "CIMKEYS.API.CONSUMER.INFO.KEYS_EVENTS.keys-service", &[], b"");
+    assert_eq!(own["name"], "keys-service", "{own}");
+    let ack = ask(&mut service, "cowboyai.security.keys-dead.KEYS_EVENTS.keys-service.7", &[], b"{}");
+    assert_eq!((&ack["stream"], &ack["seq"]), (&json!("KEYS_DEAD"), &json!(1)), "{ack}");
+}
+
+/// The same as [`essence`] but for how far the service's own consumers have come.
+fn standing(holdings: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    let own = |consumer: &Value| consumer[0].as_str().is_some_and(|name| name.starts_with("keys-"));
+    let mut standing = essence(holdings, 0);
+    for (name, stream) in &mut standing {
+        if name.ends_with("/KEYS_DEAD") {
+            assert_eq!(stream["messages"], 0, "{stream}");
+        }
+        for consumer in stream["consumers"].as_array_mut().into_iter().flatten() {
+            if own(consumer)
+                && let Some(members) = consumer.as_array_mut()
+            {
+                members.truncate(3);
+            }
+        }
+    }
+    standing
+}
+
 /// A trace is a message that the server sends wherever a header says: there it does look at permissions.
 #[test]
 fn traces_go_only_where_their_sender_may_publish() {
@@ -382,6 +468,9 @@ fn traces_go_only_where_their_sender_may_publish() {
             .filter(|reply| {
                 // What it may publish to anyway.
                 !reply.starts_with(&own)
+                    && !(matches!(role, PipelineRole::Host | PipelineRole::Service)
+                        && reply.starts_with("cowboyai.security.keys-dead."))
+                    && !(role == PipelineRole::Service && reply.contains(".keys-service"))
                     && !["INFO", "DIRECT.GET"]
                         .iter()
                         .any(|verb| reply.starts_with(&format!("CIMKEYS.API.{verb}")))

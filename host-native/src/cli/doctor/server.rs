@@ -293,7 +293,12 @@ async fn permissions(
         }
         let subject = namespace.subject(entity, operation).to_string();
         let wanted = match role {
-            Some(PipelineRole::Auditor | PipelineRole::Steward | PipelineRole::Resolver) => false,
+            Some(
+                PipelineRole::Auditor
+                | PipelineRole::Steward
+                | PipelineRole::Resolver
+                | PipelineRole::Service,
+            ) => false,
             Some(PipelineRole::Browser) => (entity, operation) == ("user", "created"),
             Some(PipelineRole::Host) | None => true,
         };
