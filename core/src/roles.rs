@@ -8,12 +8,12 @@
 
 use crate::consumer::{self, ConsumerConfig};
 use crate::jwt::{
-    Account, AccountLimits, Export, Import, PermissionList, ResponseType, Scope, ShareKind, SigningKey,
-    UserRights,
+    Account, AccountLimits, Export, Import, PermissionList, ResponsePermission, ResponseType, Scope,
+    ShareKind, SigningKey, UserRights,
 };
 use crate::nkey::PublicKey;
 use crate::order;
-use crate::stream::{KEYS_ARCHIVE, KEYS_DEAD, KEYS_EVENTS};
+use crate::stream::{KEYS_ARCHIVE, KEYS_DEAD, KEYS_EVENTS, KEYS_ISSUED};
 use crate::subjects::Namespace;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -51,12 +51,25 @@ pub enum PipelineRole {
     Resolver,
     /// In `KEYS_EDGE`: reads, consumes and acknowledges by the durable consumers, writes dead letters.
     Service,
+    /// In `KEYS`: hears what is asked of the service of the keys, and answers. Publishes nothing else: who asks is a header
+    /// of the server's, and inside this account anybody who could publish there could write it.
+    Responder,
+    /// In `KEYS_EDGE`: asks the service of the keys.
+    Client,
 }
 
 impl PipelineRole {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Host, Self::Steward, Self::Auditor, Self::Browser, Self::Resolver, Self::Service];
+    pub const ALL: [Self; 8] = [
+        Self::Host,
+        Self::Steward,
+        Self::Auditor,
+        Self::Browser,
+        Self::Resolver,
+        Self::Service,
+        Self::Responder,
+        Self::Client,
+    ];
 
     /// Its name, also that of its scoped signing key.
     #[must_use]
@@ -68,6 +81,8 @@ impl PipelineRole {
             Self::Browser => "browser",
             Self::Resolver => "resolver",
             Self::Service => "service",
+            Self::Responder => "responder",
+            Self::Client => "client",
         }
     }
 
@@ -75,8 +90,10 @@ impl PipelineRole {
     #[must_use]
     pub fn account(self) -> &'static str {
         match self {
-            Self::Host | Self::Auditor | Self::Browser | Self::Resolver | Self::Service => EDGE_ACCOUNT,
-            Self::Steward => KEYS_ACCOUNT,
+            Self::Host | Self::Auditor | Self::Browser | Self::Resolver | Self::Service | Self::Client => {
+                EDGE_ACCOUNT
+            }
+            Self::Steward | Self::Responder => KEYS_ACCOUNT,
         }
     }
 
@@ -86,15 +103,16 @@ impl PipelineRole {
         match self {
             Self::Host | Self::Auditor | Self::Browser | Self::Service => Some(EDGE_API_PREFIX),
             Self::Steward => Some(API_PREFIX),
-            Self::Resolver => None,
+            Self::Resolver | Self::Responder | Self::Client => None,
         }
     }
 
-    /// How long its creds live, in seconds: host and service 1 year, auditor 90 days, browser 12 hours; steward and resolver 1 hour.
+    /// How long its creds live, in seconds: host, service, responder and client 1 year, auditor 90 days, browser 12 hours;
+    /// steward and resolver 1 hour.
     #[must_use]
     pub fn lifetime(self) -> i64 {
         match self {
-            Self::Host | Self::Service => 365 * 86_400,
+            Self::Host | Self::Service | Self::Responder | Self::Client => 365 * 86_400,
             Self::Auditor => 90 * 86_400,
             Self::Browser => 12 * 3600,
             Self::Steward | Self::Resolver => 3600,
@@ -109,8 +127,8 @@ impl PipelineRole {
         let mut publish: Vec<String> = Vec::new();
         let mut subscribe = alloc::vec![inbox("{{subject()}}") + ".>"];
         match self {
-            // Marks on dead letters beside.
-            Self::Host => publish.extend([namespace.event_pattern(), namespace.dead()]),
+            // Marks on dead letters and short-lived creds beside.
+            Self::Host => publish.extend([namespace.event_pattern(), namespace.dead(), namespace.issued()]),
             Self::Browser => publish.push(namespace.subject("user", "created").to_string()),
             Self::Auditor => {}
             Self::Steward => {
@@ -133,6 +151,8 @@ impl PipelineRole {
                     publish.extend(acknowledged(&consumer));
                 }
             }
+            Self::Responder => subscribe.extend([namespace.api(), DISCOVERY.into()]),
+            Self::Client => publish.extend([namespace.api(), DISCOVERY.into()]),
         }
         if matches!(self, Self::Host | Self::Auditor) {
             publish.push(api("CONSUMER.INFO.*.*"));
@@ -144,6 +164,11 @@ impl PipelineRole {
         UserRights {
             publish: PermissionList { allow: publish, ..PermissionList::default() },
             subscribe: PermissionList { allow: subscribe, ..PermissionList::default() },
+            response: (self == Self::Responder).then(|| ResponsePermission {
+                max: 1,
+                ttl: ANSWER_WITHIN,
+                ..ResponsePermission::default()
+            }),
             allowed_connection_types: match self {
                 Self::Browser => alloc::vec!["WEBSOCKET".to_string()],
                 _ => Vec::new(),
@@ -170,7 +195,7 @@ impl fmt::Display for PipelineRole {
 
 /// A text names no role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such role: host, steward, auditor, browser, resolver or service")]
+#[error("no such role: host, steward, auditor, browser, resolver, service, responder or client")]
 pub struct RoleError;
 
 impl FromStr for PipelineRole {
@@ -188,7 +213,12 @@ pub fn inbox(user: &str) -> String {
 }
 
 /// The streams of the pipeline.
-const STREAMS: [&str; 3] = [KEYS_EVENTS, KEYS_ARCHIVE, KEYS_DEAD];
+const STREAMS: [&str; 4] = [KEYS_EVENTS, KEYS_ARCHIVE, KEYS_DEAD, KEYS_ISSUED];
+
+/// Where micro services say which there are, and how they are.
+pub const DISCOVERY: &str = "$SRV.>";
+/// How long the service of the keys may take for an answer, in nanoseconds.
+const ANSWER_WITHIN: i64 = 60_000_000_000;
 
 /// What is asked of a consumer, behind the API's prefix.
 fn asked(consumer: &ConsumerConfig) -> [String; 2] {
@@ -232,16 +262,19 @@ fn shared(namespace: &Namespace) -> Vec<(String, String, ShareKind, ResponseType
         api(&info, ResponseType::Singleton);
     }
     let same = consumers.iter().flat_map(acknowledged);
-    for subject in same.chain([namespace.event_pattern(), namespace.dead()]) {
+    let appended = [namespace.event_pattern(), namespace.dead(), namespace.issued(), namespace.api()];
+    for subject in same.chain(appended) {
         rows.push((subject.clone(), subject, ShareKind::Service, ResponseType::Singleton));
     }
+    // Every one that runs answers.
+    rows.push((DISCOVERY.into(), DISCOVERY.into(), ShareKind::Service, ResponseType::Stream));
     rows.push((namespace.log(), namespace.log(), ShareKind::Stream, ResponseType::default()));
     rows
 }
 
-/// `KEYS`: JetStream with real limits; its one role is the steward.
+/// `KEYS`: JetStream with real limits; its roles are the steward and the responder.
 #[must_use]
-pub fn keys_account(namespace: &Namespace, steward: PublicKey) -> Account {
+pub fn keys_account(namespace: &Namespace, steward: PublicKey, responder: PublicKey) -> Account {
     let exports = shared(namespace).into_iter().map(|(subject, _, kind, response)| Export {
         name: subject.clone(),
         response_type: response,
@@ -255,7 +288,10 @@ pub fn keys_account(namespace: &Namespace, steward: PublicKey) -> Account {
             consumer: 100,
             ..AccountLimits::default()
         },
-        signing_keys: order::map([(steward, PipelineRole::Steward.scope(namespace))]),
+        signing_keys: order::map([
+            (steward, PipelineRole::Steward.scope(namespace)),
+            (responder, PipelineRole::Responder.scope(namespace)),
+        ]),
         ..Account::default()
     }
 }
@@ -273,14 +309,18 @@ pub struct EdgeKeys {
     pub browser: PublicKey,
     /// Grants the service.
     pub service: PublicKey,
+    /// Grants the client.
+    pub client: PublicKey,
 }
 
-/// `KEYS_EDGE`: no JetStream; its roles are host, auditor, browser, resolver and service. It imports from the accounts `system`
-/// and `keys`.
+/// `KEYS_EDGE`: no JetStream; its roles are host, auditor, browser, resolver, service and client. It imports from the
+/// accounts `system` and `keys`.
 #[must_use]
 pub fn edge_account(namespace: &Namespace, system: PublicKey, keys: PublicKey, roles: EdgeKeys) -> Account {
     let imports = shared(namespace).into_iter().map(|(subject, local, kind, _)| Import {
         name: subject.clone(),
+        // The service of the keys hears from the server who asks.
+        share: subject == namespace.api(),
         // Written only where it differs, as the Go tools do.
         local_subject: if local == subject { String::new() } else { local },
         ..Import::new(kind, keys, subject)
@@ -295,6 +335,7 @@ pub fn edge_account(namespace: &Namespace, system: PublicKey, keys: PublicKey, r
             (roles.auditor, PipelineRole::Auditor.scope(namespace)),
             (roles.browser, PipelineRole::Browser.scope(namespace)),
             (roles.service, PipelineRole::Service.scope(namespace)),
+            (roles.client, PipelineRole::Client.scope(namespace)),
         ]),
         ..Account::default()
     }

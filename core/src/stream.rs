@@ -12,6 +12,8 @@ pub const KEYS_EVENTS: &str = "KEYS_EVENTS";
 pub const KEYS_ARCHIVE: &str = "KEYS_ARCHIVE";
 /// Name of the stream of dead letters: what was given up, why, and what a person said to it.
 pub const KEYS_DEAD: &str = "KEYS_DEAD";
+/// Name of the stream of creds that were issued for a short time: facts of a high rate, which nobody folds.
+pub const KEYS_ISSUED: &str = "KEYS_ISSUED";
 /// Oldest server that a writer needs: atomic batches with message ids inside.
 pub const SERVER_FLOOR: (u32, u32, u32) = (2, 12, 1);
 
@@ -119,6 +121,19 @@ pub fn keys_dead_stream_config(namespace: &Namespace) -> StreamConfig {
         name: KEYS_DEAD.into(),
         subjects: core::iter::once(namespace.dead()).chain(advisories).collect(),
         max_age: 0,
+        max_msg_size: 64 * 1024,
+        allow_atomic: false,
+        republish: None,
+        ..keys_events_stream_config(namespace)
+    }
+}
+
+/// `KEYS_ISSUED`: creds that were issued for a short time, for 90 days.
+#[must_use]
+pub fn keys_issued_stream_config(namespace: &Namespace) -> StreamConfig {
+    StreamConfig {
+        name: KEYS_ISSUED.into(),
+        subjects: alloc::vec![namespace.issued()],
         max_msg_size: 64 * 1024,
         allow_atomic: false,
         republish: None,

@@ -23,6 +23,9 @@ pub const USER_CREATED: &str = "cowboyai.security.keys.user.created";
 /// The domain of every event of this project.
 pub const DOMAIN: &str = "keys";
 
+/// The domain of creds that are issued for a short time: one that a service publishes as its own.
+pub const ISSUED_DOMAIN: &str = "keys-issued";
+
 /// One literal token of a subject: an ASCII letter or digit, then letters, digits, `-` or `_`; 1 to 64 bytes.
 ///
 /// Narrower than what a server takes: neither wildcards nor the `$` and `_` of system and inbox subjects can begin it.
@@ -101,6 +104,18 @@ impl Namespace {
     #[must_use]
     pub fn dead_of(&self, consumer: &str) -> String {
         format!("{self}.keys-dead.*.{consumer}.*")
+    }
+
+    /// `<organization>.<unit>.keys-api.>`: what is asked of the service of the keys.
+    #[must_use]
+    pub fn api(&self) -> String {
+        format!("{self}.keys-api.>")
+    }
+
+    /// `<organization>.<unit>.keys-issued.*.*`: creds that were issued for a short time.
+    #[must_use]
+    pub fn issued(&self) -> String {
+        format!("{self}.{ISSUED_DOMAIN}.*.*")
     }
 }
 

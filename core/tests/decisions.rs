@@ -13,12 +13,23 @@ use lab::*;
 fn founding_makes_everything_that_must_exist_before_publishing() {
     let lab = Lab::founded();
     let names: Vec<String> = lab.registry.entities().map(|entity| entity.name().to_string()).collect();
-    for name in
-        ["Test", "SYS", "KEYS", "KEYS_EDGE", "host", "steward", "auditor", "browser", "resolver", "service"]
-    {
+    for name in [
+        "Test",
+        "SYS",
+        "KEYS",
+        "KEYS_EDGE",
+        "host",
+        "steward",
+        "auditor",
+        "browser",
+        "resolver",
+        "service",
+        "responder",
+        "client",
+    ] {
         assert!(names.iter().any(|found| found == name), "{name} is missing in {names:?}");
     }
-    assert_eq!(lab.stream.len(), 12);
+    assert_eq!(lab.stream.len(), 14);
     for entity in lab.registry.entities() {
         if let Some(token) = entity.token() {
             Token::parse(&token.text().unwrap()).unwrap();

@@ -38,6 +38,8 @@ pub mod pump;
 pub mod push;
 #[cfg(feature = "nats")]
 pub mod recover;
+#[cfg(feature = "nats")]
+pub mod serve;
 
 // What people type.
 pub mod cli;

@@ -92,17 +92,35 @@ impl Report {
 /// # Errors
 /// See [`PushError`].
 pub async fn round(host: &Host, link: &Link, mode: Mode) -> Result<Report, PushError> {
+    let listed = host.store().accounts()?;
+    let listed: Vec<PublicKey> = listed.iter().map(|account| account.entity.key()).collect();
+    some(host, link, &listed, mode).await
+}
+
+/// The same over these accounts alone. Those that the registry does not know are left out.
+///
+/// # Errors
+/// See [`PushError`].
+pub async fn some(host: &Host, link: &Link, keys: &[PublicKey], mode: Mode) -> Result<Report, PushError> {
     let servers =
         resolver::servers(link).await.map_err(|trouble| answerless("$SYS.REQ.SERVER.PING", trouble))?;
-    let listed = host.store().accounts()?;
-    let mut accounts = Vec::with_capacity(listed.len());
-    for account in listed {
-        let key = account.entity.key();
-        let mut push = one(host, link, key, servers.len(), mode).await?;
-        push.name = account.entity.name().to_owned();
+    let mut accounts = Vec::with_capacity(keys.len());
+    for key in keys {
+        let Some(known) = account(host.store(), *key, true)? else { continue };
+        let mut push = one(host, link, *key, servers.len(), mode).await?;
+        push.name.clone_from(&known.token.claims().name);
         accounts.push(push);
     }
     Ok(Report { servers, accounts })
+}
+
+/// Whether every server had the newest confirmed token of an account when it was looked at last.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn is_in_force(store: &Store, key: PublicKey) -> Result<bool, PushError> {
+    let Some(newest) = account(store, key, false)? else { return Ok(false) };
+    Ok(store.pushed(key)?.is_some_and(|pushed| pushed.done && pushed.token == newest.token.id()))
 }
 
 /// Whether what a report says was pushed is still the newest that is confirmed.

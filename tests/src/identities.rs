@@ -41,6 +41,8 @@ const HOST_ROLE: usize = 8;
 const AUDITOR_ROLE: usize = 9;
 const BROWSER_ROLE: usize = 10;
 const SERVICE_ROLE: usize = 11;
+const RESPONDER_ROLE: usize = 12;
+const CLIENT_ROLE: usize = 13;
 
 /// An account and the key that signs its users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +133,8 @@ impl Identities {
             PipelineRole::Steward => (KEYS, STEWARD_ROLE),
             PipelineRole::Resolver => (EDGE, RESOLVER_ROLE),
             PipelineRole::Service => (EDGE, SERVICE_ROLE),
+            PipelineRole::Responder => (KEYS, RESPONDER_ROLE),
+            PipelineRole::Client => (EDGE, CLIENT_ROLE),
         };
         AccountKeys { account: self.founding[account], signing: self.founding[signing] }
     }

@@ -17,6 +17,7 @@ pub mod program;
 pub mod proxy;
 pub mod reality;
 pub mod sandbox;
+pub mod serve;
 pub mod server;
 pub mod simulator;
 pub mod site;

@@ -6,7 +6,8 @@ use cim_keys_core::envelope::Envelope;
 use cim_keys_core::headers::NATS_MSG_ID;
 use cim_keys_core::roles::{API_PREFIX, EDGE_API_PREFIX, KEYS_ACCOUNT, PipelineRole};
 use cim_keys_core::stream::{
-    KEYS_ARCHIVE, KEYS_EVENTS, keys_archive_stream_config, keys_dead_stream_config, keys_events_stream_config,
+    KEYS_ARCHIVE, KEYS_EVENTS, keys_archive_stream_config, keys_dead_stream_config,
+    keys_events_stream_config, keys_issued_stream_config,
 };
 use serde_json::{Value, json};
 
@@ -56,6 +57,7 @@ impl Pipeline {
             keys_events_stream_config(namespace),
             keys_archive_stream_config(namespace),
             keys_dead_stream_config(namespace),
+            keys_issued_stream_config(namespace),
         ];
         for config in streams {
             let subject = format!("{API_PREFIX}.STREAM.CREATE.{}", config.name);

@@ -13,10 +13,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Keys of the founding, in order: operator, its signing key; system account, its signing key; the resolver role's of
-/// `KEYS_EDGE`; `KEYS`, the steward role's; `KEYS_EDGE`, the host, auditor, browser and service roles'.
-pub const KEYS: [Kind; 12] = [
+/// `KEYS_EDGE`; `KEYS`, the steward role's; `KEYS_EDGE`, the host, auditor, browser and service roles'; the responder role's
+/// of `KEYS`, the client role's of `KEYS_EDGE`.
+pub const KEYS: [Kind; 14] = [
     Kind::Operator,
     Kind::Operator,
+    Kind::Account,
+    Kind::Account,
     Kind::Account,
     Kind::Account,
     Kind::Account,
@@ -59,6 +62,8 @@ pub(super) fn decide(plan: &mut Plan<'_>, name: &str) -> Result<(), Rejection> {
         auditor,
         browser,
         service,
+        responder,
+        client,
     ] = keys;
     let namespace = plan.facts.registry().namespace.clone();
 
@@ -77,10 +82,11 @@ pub(super) fn decide(plan: &mut Plan<'_>, name: &str) -> Result<(), Rejection> {
     create(plan, system, signing, sys, account)?;
     generated(plan, system, &[(system_signing, None)]);
 
-    create(plan, keys, signing, keys_name, roles::keys_account(&namespace, steward))?;
-    generated(plan, keys, &[(steward, Some(PipelineRole::Steward))]);
+    create(plan, keys, signing, keys_name, roles::keys_account(&namespace, steward, responder))?;
+    let keys_keys = [(steward, Some(PipelineRole::Steward)), (responder, Some(PipelineRole::Responder))];
+    generated(plan, keys, &keys_keys);
 
-    let roles = EdgeKeys { resolver, host, auditor, browser, service };
+    let roles = EdgeKeys { resolver, host, auditor, browser, service, client };
     create(plan, edge, signing, edge_name, edge_account(&namespace, system, keys, roles))?;
     let edge_keys = [
         (resolver, Some(PipelineRole::Resolver)),
@@ -88,6 +94,7 @@ pub(super) fn decide(plan: &mut Plan<'_>, name: &str) -> Result<(), Rejection> {
         (auditor, Some(PipelineRole::Auditor)),
         (browser, Some(PipelineRole::Browser)),
         (service, Some(PipelineRole::Service)),
+        (client, Some(PipelineRole::Client)),
     ];
     generated(plan, edge, &edge_keys);
     Ok(())

@@ -4,7 +4,7 @@ use crate::admission::StoredMessage;
 use crate::digest::Digest;
 use crate::headers::{self, CimEvent, HeaderError, Headers, NATS_MSG_ID, build_headers};
 use crate::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
-use crate::subjects::{DOMAIN, Namespace, Subject, Token};
+use crate::subjects::{DOMAIN, ISSUED_DOMAIN, Namespace, Subject, Token};
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -47,7 +47,8 @@ impl DomainEvent {
         let event_type = self.subject.event_type();
         let domain = event_type.split('.').next().unwrap_or_default();
         // `keys-log` and its like carry what the stream of the keys says.
-        if domain == DOMAIN || domain.strip_prefix(DOMAIN).is_some_and(|rest| rest.starts_with('-')) {
+        let keys = domain.strip_prefix(DOMAIN).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        if keys && domain != ISSUED_DOMAIN {
             return Err(EventError::KeysDomain { found: self.subject.clone() });
         }
         if self.event.event_type != event_type {

@@ -26,10 +26,11 @@ pub(super) enum Verb {
 /// Flags of `access renew`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Renew {
-    /// host, steward, auditor, browser, resolver or service
+    /// host, steward, auditor, browser, resolver, service, responder or client
     #[arg(long, value_name = "ROLE")]
     role: PipelineRole,
-    /// When they end: 30d, 12h, 2027-01-31; host and service 1 year, auditor 90 days, browser 12 hours, steward and resolver 1 hour
+    /// When they end: 30d, 12h, 2027-01-31; host, service, responder and client 1 year, auditor 90 days, browser 12 hours,
+    /// steward and resolver 1 hour
     /// where this is left out
     #[arg(long, value_name = "TIME")]
     expiry: Option<Expiry>,

@@ -49,6 +49,9 @@ pub struct Globals {
     /// Who wants it; stands in every event, for ever
     #[arg(long, global = true, env = "CIM_KEYS_ACTOR", value_name = "NAME", help_heading = "Global options")]
     actor: Option<Named>,
+    /// Whether talk is a log.
+    #[arg(skip)]
+    logs: bool,
 }
 
 /// What was typed for an actor. A seed that was pasted in the wrong place must not be repeated, and clap repeats whatever
@@ -84,7 +87,15 @@ impl Globals {
     /// Where and how to write.
     #[must_use]
     pub fn output(&self) -> Output {
-        Output::new(self.output)
+        let output = Output::new(self.output);
+        if self.logs { output.logging() } else { output }
+    }
+
+    /// The same, for a process that stays and whose talk is a log.
+    #[cfg(feature = "nats")]
+    #[must_use]
+    pub fn logging(&self) -> Self {
+        Self { logs: true, ..self.clone() }
     }
 
     /// The registry's data folder.

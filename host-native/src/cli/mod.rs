@@ -48,6 +48,8 @@ mod recover;
 mod resolve;
 mod rights;
 mod schema;
+#[cfg(feature = "nats")]
+mod serve;
 mod show;
 mod status;
 #[cfg(feature = "nats")]
@@ -159,6 +161,9 @@ enum Verb {
     /// Start a private development system, everything fresh
     #[cfg(feature = "nats")]
     Up(up::Args),
+    /// Answer requests over NATS as a micro service, publish what comes of them, and bring it to every server
+    #[cfg(feature = "nats")]
+    Serve(serve::Args),
 }
 
 impl Verb {
@@ -197,6 +202,8 @@ impl Verb {
             Self::Dlq(verb) => dlq::run(verb, globals),
             #[cfg(feature = "nats")]
             Self::Up(args) => up::run(args, globals),
+            #[cfg(feature = "nats")]
+            Self::Serve(args) => serve::run(args, globals),
         }
     }
 }

@@ -20,13 +20,26 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Output {
     format: Format,
+    logs: bool,
 }
 
 impl Output {
     /// Writes in this format.
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Self { format }
+        Self { format, logs: false }
+    }
+
+    /// The same, its talk as lines of a log.
+    #[must_use]
+    pub fn logging(self) -> Self {
+        Self { logs: true, ..self }
+    }
+
+    /// Whether its talk is a log.
+    #[must_use]
+    pub fn is_log(&self) -> bool {
+        self.logs
     }
 
     /// Whether data is JSON.
@@ -92,11 +105,19 @@ impl Output {
 
     /// Says something on stderr; never a seed, whoever put it into the text.
     pub fn say(&self, text: &str) {
+        #[cfg(feature = "nats")]
+        if self.logs {
+            return crate::serve::log::line(crate::serve::log::Level::Info, text, &[]);
+        }
         let _ = writeln!(io::stderr().lock(), "{}", redacted(text));
     }
 
     /// Warns on stderr.
     pub fn warn(&self, text: &str) {
+        #[cfg(feature = "nats")]
+        if self.logs {
+            return crate::serve::log::line(crate::serve::log::Level::Warn, text, &[]);
+        }
         self.say(&format!("{} {text}", paint("warning:", "33")));
     }
 

@@ -21,7 +21,7 @@ pub(super) struct Bar<'a> {
 
 impl<'a> Bar<'a> {
     pub(super) fn new(store: &'a Store, output: Output) -> Self {
-        let shown = !output.is_json() && io::stderr().is_terminal();
+        let shown = !output.is_json() && !output.is_log() && io::stderr().is_terminal();
         Self { store, shown, drawn: Cell::new(false) }
     }
 

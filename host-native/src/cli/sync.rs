@@ -54,6 +54,21 @@ pub(super) struct Args {
     watch: bool,
 }
 
+impl Args {
+    /// As `--watch` has them.
+    pub(super) fn staying(connection: Connection, duplicate_window: Option<u64>) -> Self {
+        Self {
+            connection,
+            timeout: 30,
+            duplicate_window,
+            recover: false,
+            yes: false,
+            join: false,
+            watch: true,
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Synced {

@@ -32,14 +32,32 @@ const ELSEWHERE: Duration = Duration::from_secs(5);
 
 /// Stays until it is told to end, which is no failure. The caller has made sure that a server is named.
 pub(super) async fn run(host: &Host, args: &Args, target: Target, globals: &Globals) -> Result<(), CliError> {
-    let _place = Lock::named(host.store().path(), report::WATCH).map_err(|error| match error {
+    let place = place(host, globals)?;
+    stay(host, args, target, globals, interrupted().boxed_local(), place).await
+}
+
+/// The place of whoever stays.
+pub(super) fn place(host: &Host, globals: &Globals) -> Result<Lock, CliError> {
+    Lock::named(host.store().path(), report::WATCH).map_err(|error| match error {
         PumpError::Locked { .. } => {
-            CliError::new(Exit::Conflict, "locked", "a `sync --watch` runs on this registry already")
+            let text = "a `sync --watch` or `serve` runs on this registry already";
+            CliError::new(Exit::Conflict, "locked", text)
                 .hint(format!("it publishes what is decided here: `cim-keys{} status`", globals.again()))
         }
         error => error.into(),
-    })?;
-    let stop = interrupted().boxed_local().shared();
+    })
+}
+
+/// The same until `stop`.
+pub(super) async fn stay(
+    host: &Host,
+    args: &Args,
+    target: Target,
+    globals: &Globals,
+    stop: LocalBoxFuture<'static, ()>,
+    _place: Lock,
+) -> Result<(), CliError> {
+    let stop = stop.shared();
     let watch = Watch { host, args, globals, said: Said::new(host, globals.output()), stop: stop.clone() };
     // What is at work is asked first: it ends in order when it is told to.
     let ended = tokio::select! {

@@ -7,6 +7,7 @@ use super::sync;
 use crate::host::Host;
 use crate::pump::Summary;
 use crate::report::{Report, Server, State};
+use crate::serve::log::{self, Level};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::sync::Status;
 use cim_keys_core::time::Timestamp;
@@ -205,7 +206,9 @@ impl<'a> Said<'a> {
         if moved.anomalies > 0 {
             self.output.warn(&sync::anomalies(moved.anomalies));
         }
-        if self.output.is_json() {
+        if self.output.is_log() {
+            line.log();
+        } else if self.output.is_json() {
             // Whoever reads may have gone away: that ends nothing.
             let _ = self.output.data(&line, |_| String::new());
         } else {
@@ -260,6 +263,22 @@ struct Line {
 }
 
 impl Line {
+    /// As a line of a log: the same members.
+    fn log(&self) {
+        let level = if self.state == State::Blocked { Level::Error } else { Level::Info };
+        let members = match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(members)) => members,
+            _ => serde_json::Map::new(),
+        };
+        let own = |name: &str| name == "time";
+        let members: Vec<(&str, serde_json::Value)> = members
+            .iter()
+            .filter(|(name, _)| !own(name))
+            .map(|(name, value)| (name.as_str(), value.clone()))
+            .collect();
+        log::line(level, "synchronising", &members);
+    }
+
     fn text(&self) -> String {
         let mut parts = Vec::new();
         if self.moved.published > 0 {

@@ -53,6 +53,8 @@ pub struct Request {
     pub correlation_id: Option<Uuid>,
     /// What caused it; its own id where nothing did.
     pub causation_id: Option<Uuid>,
+    /// Who wants it; the host's own actor where nobody is named. The same id by somebody else is another command.
+    pub actor: Option<Actor>,
     /// Public keys made elsewhere, instead of new ones: as many as the command asks for.
     pub keys: Option<Vec<PublicKey>>,
     /// Whether a user's seed is kept.
@@ -72,6 +74,7 @@ impl Request {
             command_id: None,
             correlation_id: None,
             causation_id: None,
+            actor: None,
             keys: None,
             keep: false,
             dry_run: false,

@@ -133,7 +133,8 @@ impl Host {
     fn repeated(&self, command_id: Uuid, request: &Request) -> Result<Option<Outcome>, KeyError> {
         let Some(promised) = self.store.promised(command_id)? else { return Ok(None) };
         let same_keys = request.keys.as_ref().is_none_or(|keys| *keys == promised.context.keys);
-        if promised.command.hash() != request.command.hash() || !same_keys {
+        let same_actor = request.actor.as_ref().is_none_or(|actor| *actor == promised.context.actor);
+        if promised.command.hash() != request.command.hash() || !same_keys || !same_actor {
             return Err(KeyError::IdTaken { id: command_id });
         }
         let mut events = Vec::with_capacity(promised.envelopes.len());
@@ -175,7 +176,7 @@ impl Host {
             attempt: 1,
             correlation_id: request.correlation_id.unwrap_or(command_id),
             causation_id: request.causation_id.unwrap_or(command_id),
-            actor: self.actor.clone(),
+            actor: request.actor.clone().unwrap_or_else(|| self.actor.clone()),
             authority,
             keys: keys.to_vec(),
         }

@@ -1,4 +1,5 @@
-//! What durable consumption needs on a server: the stream of dead letters and the durable consumers.
+//! What durable consumption needs on a server: the stream of dead letters and the durable consumers; the stream of issued
+//! creds beside.
 
 use super::link::Link;
 use super::streams::{self, StreamsError, Wanted};
@@ -76,6 +77,8 @@ async fn go(link: &Link, wanted: &Wanted, may_create: bool) -> Result<Consumptio
         }
         consumers.push(found);
     }
+    // Last: accounts that were founded before know nothing of it, and consume all the same.
+    streams::one(link, &wanted.issued, wanted, may_create, &mut created).await?;
     Ok(Consumption { dead, consumers, created })
 }
 

@@ -348,6 +348,46 @@ impl Link {
         Ok(heard)
     }
 
+    /// Hears a subject, together with whoever else is in the same queue. What comes is bounded by the client.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub(crate) async fn hear(&self, subject: &str, queue: Option<&str>) -> Result<Subscriber, Trouble> {
+        let heard = async {
+            let subject = subject.to_owned();
+            let heard = match queue {
+                Some(queue) => self.client.queue_subscribe(subject, queue.to_owned()).await,
+                None => self.client.subscribe(subject).await,
+            };
+            heard.map_err(|_| Trouble::Closed)
+        };
+        tokio::select! {
+            biased;
+            heard = heard => heard,
+            trouble = self.trouble(Some(subject)) => Err(trouble),
+        }
+    }
+
+    /// Answers a request. Only that it is queued is known.
+    pub(crate) async fn respond(&self, reply: async_nats::Subject, headers: HeaderMap, payload: Vec<u8>) {
+        let queued = self.client.publish_with_headers(reply, headers, payload.into());
+        // Whoever asks repeats what is not answered.
+        let _ = tokio::time::timeout(self.answer, queued).await;
+    }
+
+    /// Waits until everything queued has reached the server, which has taken it in the order in which it was queued.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub(crate) async fn settle(&self, subject: &str) -> Result<(), Trouble> {
+        tokio::select! {
+            biased;
+            flushed = self.client.flush() => flushed.map_err(|_| Trouble::Closed),
+            trouble = self.trouble(Some(subject)) => Err(trouble),
+            () = tokio::time::sleep(self.answer) => Err(Trouble::Timeout),
+        }
+    }
+
     /// Subscribes to an inbox of its own and asks that answers come there.
     pub(super) async fn answers(&self, subject: &str, payload: Vec<u8>) -> Result<Subscriber, Trouble> {
         let inbox = self.client.new_inbox();

@@ -18,6 +18,19 @@ pub const LIFETIME: i64 = 300;
 /// # Errors
 /// The registry lacks the role, or this host its key.
 pub fn target(host: &Host, role: PipelineRole, servers: &Target) -> Result<Target, KeyError> {
+    target_for(host, role, servers, LIFETIME)
+}
+
+/// The same, for so many seconds.
+///
+/// # Errors
+/// See [`target`].
+pub fn target_for(
+    host: &Host,
+    role: PipelineRole,
+    servers: &Target,
+    lifetime: i64,
+) -> Result<Target, KeyError> {
     let account = account(host, role.account())?;
     let signer = signing_key(&account, role)?;
     let key = KeyPair::from_entropy(Kind::User, host.ambient().entropy()?);
@@ -26,7 +39,7 @@ pub fn target(host: &Host, role: PipelineRole, servers: &Target) -> Result<Targe
     let all = body.and_then(|body| body.revocations.get("*")).copied().unwrap_or(i64::MIN);
     let claims = Claims {
         audience: String::new(),
-        expires: now + LIFETIME,
+        expires: now + lifetime,
         issued_at: now.max(all.saturating_add(1)),
         issuer: signer,
         name: format!("cim-keys-{role}"),

@@ -7,7 +7,7 @@ use cim_keys_core::jetstream::{self, AnswerError};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::stream::{
     Difference, KEYS_ARCHIVE, KEYS_EVENTS, SERVER_FLOOR, StreamConfig, keys_archive_stream_config,
-    keys_dead_stream_config, keys_events_stream_config,
+    keys_dead_stream_config, keys_events_stream_config, keys_issued_stream_config,
 };
 use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::StreamInfo;
@@ -27,6 +27,8 @@ pub struct Wanted {
     pub archive: StreamConfig,
     /// `KEYS_DEAD`.
     pub dead: StreamConfig,
+    /// `KEYS_ISSUED`.
+    pub issued: StreamConfig,
     /// The durable consumers.
     pub consumers: Vec<ConsumerConfig>,
     /// How many servers keep a copy; none for three where the server belongs to a cluster of three or more, else one.
@@ -44,6 +46,7 @@ impl Wanted {
             events: keys_events_stream_config(namespace),
             archive: keys_archive_stream_config(namespace),
             dead: keys_dead_stream_config(namespace),
+            issued: keys_issued_stream_config(namespace),
             consumers: consumer::declared(namespace),
             replicas: None,
             create: true,

@@ -49,6 +49,9 @@ pub struct Store {
     /// Told after each write that may change the journal.
     #[cfg(feature = "nats")]
     written: tokio::sync::Notify,
+    /// The same for everybody else who listens.
+    #[cfg(feature = "nats")]
+    writes: tokio::sync::watch::Sender<u64>,
     /// Whether commands are being sent by whoever has this.
     sending: AtomicBool,
 }
@@ -87,6 +90,8 @@ impl Store {
             registry: OnceLock::new(),
             #[cfg(feature = "nats")]
             written: tokio::sync::Notify::new(),
+            #[cfg(feature = "nats")]
+            writes: tokio::sync::watch::Sender::new(0),
             sending: AtomicBool::new(false),
         };
         store.is_founded()?;
@@ -160,6 +165,13 @@ impl Store {
         self.written.notified().await;
     }
 
+    /// Counts the same writes, for any number of listeners: [`changed`](Self::changed) wakes one.
+    #[cfg(feature = "nats")]
+    #[must_use]
+    pub fn writes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.writes.subscribe()
+    }
+
     /// One consistent look.
     fn read<T>(&self, look: impl FnOnce(&Transaction<'_>) -> Result<T, RowError>) -> Result<T, StoreError> {
         self.transact(TransactionBehavior::Deferred, look)
@@ -172,7 +184,10 @@ impl Store {
     ) -> Result<T, StoreError> {
         let done = self.transact(TransactionBehavior::Immediate, change);
         #[cfg(feature = "nats")]
-        self.written.notify_one();
+        {
+            self.written.notify_one();
+            self.writes.send_modify(|count| *count = count.wrapping_add(1));
+        }
         done
     }
 

@@ -10,6 +10,7 @@ use cim_keys_core::roles::{self, PipelineRole};
 use cim_keys_core::schema;
 use cim_keys_core::stream::{
     StreamConfig, keys_archive_stream_config, keys_dead_stream_config, keys_events_stream_config,
+    keys_issued_stream_config,
 };
 use cim_keys_core::subjects::{Namespace, Subject, Token};
 use cim_keys_core::time::Timestamp;
@@ -46,12 +47,12 @@ exports! {
     roles_accounts(namespace: Namespace, keys: [PublicKey; 6]) {
         let [a, b, c, d, e, f] = keys;
         (
-            shown(roles::keys_account(&namespace, a)),
+            shown(roles::keys_account(&namespace, a, b)),
             shown(roles::edge_account(
                 &namespace,
                 a,
                 b,
-                roles::EdgeKeys { resolver: b, host: c, auditor: d, browser: e, service: f },
+                roles::EdgeKeys { resolver: b, host: c, auditor: d, browser: e, service: f, client: a },
             )),
             shown(roles::system_account(a)),
         )
@@ -62,6 +63,7 @@ exports! {
             keys_events_stream_config(&namespace),
             keys_archive_stream_config(&namespace),
             keys_dead_stream_config(&namespace),
+            keys_issued_stream_config(&namespace),
         )
     }
     stream_differences(expected: StreamConfig, found: StreamConfig) { expected.differences(&found) }

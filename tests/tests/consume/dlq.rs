@@ -25,8 +25,15 @@ pub(super) fn published() -> (Person, NatsServer) {
         assert_eq!(person.run(&words).status, Some(0));
     }
     let synced = person.run(&["sync", "--context", "./host.json", "--output", "json"]).json();
-    let made =
-        ["KEYS_EVENTS", "KEYS_ARCHIVE", "KEYS_DEAD", "keys-projector", "keys-service", "keys-service-retry"];
+    let made = [
+        "KEYS_EVENTS",
+        "KEYS_ARCHIVE",
+        "KEYS_DEAD",
+        "keys-projector",
+        "keys-service",
+        "keys-service-retry",
+        "KEYS_ISSUED",
+    ];
     assert_eq!((&synced["created"], &synced["warnings"]), (&json!(made), &json!([])), "{synced}");
     (person, server)
 }

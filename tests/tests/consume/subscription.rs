@@ -31,7 +31,10 @@ async fn the_service_consumes_through_the_edge_what_the_stream_holds() {
     let url = server.url();
     site.streams(&url).await;
     let made = site.consumers(&url).await;
-    assert_eq!(made.created, ["KEYS_DEAD", "keys-projector", "keys-service", "keys-service-retry"]);
+    assert_eq!(
+        made.created,
+        ["KEYS_DEAD", "keys-projector", "keys-service", "keys-service-retry", "KEYS_ISSUED"]
+    );
     assert_eq!(site.consumers(&url).await.created, [""; 0]);
     site.sync(&url).await;
 

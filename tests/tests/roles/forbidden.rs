@@ -1,7 +1,7 @@
 //! What no role can do by asking straight: everything that is not its own is denied by name.
 
 use cim_keys_core::roles::PipelineRole;
-use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_DEAD, KEYS_EVENTS};
+use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_DEAD, KEYS_EVENTS, KEYS_ISSUED};
 use cim_keys_tests::pipeline::{CONSUMERS, Pipeline};
 
 use super::{LOG, P, founded};
@@ -14,7 +14,11 @@ fn permitted(role: PipelineRole) -> (Vec<String>, Vec<String>) {
     let log = list(&["cowboyai.security.keys-log.>"]);
     match role {
         PipelineRole::Host => {
-            let more = ["cowboyai.security.keys.*.*", "cowboyai.security.keys-dead.*.*.*"];
+            let more = [
+                "cowboyai.security.keys.*.*",
+                "cowboyai.security.keys-dead.*.*.*",
+                "cowboyai.security.keys-issued.*.*",
+            ];
             ([with("CIMKEYS.API.CONSUMER.INFO.*.*"), list(&more)].concat(), log)
         }
         PipelineRole::Auditor => (with("CIMKEYS.API.CONSUMER.INFO.*.*"), log),
@@ -47,6 +51,9 @@ fn permitted(role: PipelineRole) -> (Vec<String>, Vec<String>) {
                 "$JS.API.STREAM.CREATE.KEYS_DEAD",
                 "$JS.API.STREAM.UPDATE.KEYS_DEAD",
                 "$JS.API.STREAM.INFO.KEYS_DEAD",
+                "$JS.API.STREAM.CREATE.KEYS_ISSUED",
+                "$JS.API.STREAM.UPDATE.KEYS_ISSUED",
+                "$JS.API.STREAM.INFO.KEYS_ISSUED",
                 "$JS.API.CONSUMER.CREATE.KEYS_EVENTS.keys-projector",
                 "$JS.API.CONSUMER.INFO.KEYS_EVENTS.keys-projector",
                 "$JS.API.CONSUMER.DELETE.KEYS_EVENTS.keys-projector",
@@ -59,6 +66,9 @@ fn permitted(role: PipelineRole) -> (Vec<String>, Vec<String>) {
             ]),
             Vec::new(),
         ),
+        // Answers are permitted one by one, by the questions.
+        PipelineRole::Responder => (Vec::new(), list(&["cowboyai.security.keys-api.>", "$SRV.>"])),
+        PipelineRole::Client => (list(&["cowboyai.security.keys-api.>", "$SRV.>"]), Vec::new()),
         PipelineRole::Resolver => (
             list(&[
                 "$SYS.REQ.CLAIMS.UPDATE",
@@ -134,7 +144,7 @@ fn attempts(pipeline: &Pipeline, own: &str, foreign: &str) -> Vec<String> {
     let server = pipeline.identities.system().account;
     let mut subjects = Vec::new();
     for prefix in ["$JS.API", "CIMKEYS.API"] {
-        for stream in [KEYS_EVENTS, KEYS_ARCHIVE, KEYS_DEAD, "OTHER"] {
+        for stream in [KEYS_EVENTS, KEYS_ARCHIVE, KEYS_DEAD, KEYS_ISSUED, "OTHER"] {
             subjects.extend(api(stream).into_iter().map(|tail| format!("{prefix}.{tail}")));
         }
     }
@@ -165,6 +175,10 @@ fn attempts(pipeline: &Pipeline, own: &str, foreign: &str) -> Vec<String> {
             "cowboyai.security.keys-dead.KEYS_EVENTS.keys-service.1",
             "cowboyai.security.keys-dead.KEYS_EVENTS.keys-service",
             "cowboyai.security.keys-dead.KEYS_EVENTS.keys-service.1.1",
+            // Issued creds, and beside them.
+            "cowboyai.security.keys-issued.credentials.issued",
+            "cowboyai.security.keys-issued.credentials",
+            "cowboyai.security.keys-issued.credentials.issued.twice",
             "$JS.FC.KEYS_EVENTS.worker.1",
             "$JS.EVENT.ADVISORY.STREAM.DELETED.KEYS_EVENTS",
             "$KV.bucket.key",
@@ -266,6 +280,9 @@ fn every_subscription_outside_a_role_is_denied_by_name() {
             "$JS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.worker",
             "CIMKEYS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.keys-service",
             "cowboyai.security.keys-dead.>",
+            "cowboyai.security.keys-issued.>",
+            "cowboyai.security.keys-api.>",
+            "cowboyai.security.keys-api.user.create",
             "$SYS.>",
             "$SYS.ACCOUNT.*.CONNECT",
             "$SYS.REQ.CLAIMS.UPDATE",

@@ -121,6 +121,10 @@ fn replies(keys: &str, system: &str, foreign: &str) -> Vec<String> {
             "CIMKEYS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.keys-service",
             "$JS.API.STREAM.DELETE.KEYS_DEAD",
             "$JS.API.STREAM.UPDATE.KEYS_DEAD",
+            "$JS.API.STREAM.DELETE.KEYS_ISSUED",
+            "cowboyai.security.keys-issued.credentials.issued",
+            "cowboyai.security.keys-api.user.create",
+            "$SRV.PING",
             "cowboyai.security.keys-dead.KEYS_EVENTS.keys-service.1",
             "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.KEYS_EVENTS.keys-service",
             "$JS.FC.KEYS_EVENTS.worker.1",
@@ -238,8 +242,8 @@ fn drain(pipeline: &Pipeline, client: &mut Client) {
 /// begin and end (`more` messages from now), and their consumers.
 fn essence(holdings: &BTreeMap<String, Value>, more: u64) -> BTreeMap<String, Value> {
     let stream = |name: &str, stream: &Value| {
-        // Dead letters are nothing that is appended here.
-        let more = if name.ends_with("/KEYS_DEAD") { 0 } else { more };
+        // Dead letters and issued creds are nothing that is appended here.
+        let more = if name.ends_with("/KEYS_DEAD") || name.ends_with("/KEYS_ISSUED") { 0 } else { more };
         let number = |value: &Value| value.as_u64().unwrap() + more;
         let state = &stream["state"];
         let consumers: Vec<Value> = stream["consumer_detail"]
@@ -326,6 +330,7 @@ fn not_even_an_unrestricted_user_of_the_edge_gets_around_it() {
         for subject in &replies {
             let own = subject.starts_with(&format!("{P}."))
                 || subject.starts_with("cowboyai.security.keys-dead.")
+                || subject.starts_with("cowboyai.security.keys-issued.")
                 || subject == "CIMKEYS.API.CONSUMER.MSG.NEXT.KEYS_EVENTS.keys-service";
             if !reserved(subject) && !own {
                 requests.push((subject.clone(), Vec::new(), bait.clone()));
@@ -443,6 +448,65 @@ fn standing(holdings: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     standing
 }
 
+/// Whoever answers inside the account of the streams answers only where the server has mapped the question's answer to:
+/// never where whoever asks wants it.
+#[test]
+fn what_the_responder_answers_lands_nowhere_else() {
+    let mut identities = Identities::found(1);
+    let edge = identities.role_keys(PipelineRole::Host).account;
+    let by = identities.plain_key(edge);
+    let root = identities.user(by, "root", Some(UserRights::default()), 0);
+    let mut target = Target::of(identities);
+    let mut responder = target.pipeline.connect(PipelineRole::Responder);
+    for subject in ["cowboyai.security.keys-api.>", "$SRV.>"] {
+        responder.subscribe(subject).unwrap();
+    }
+    responder.ping().unwrap();
+    let before = target.pipeline.holdings();
+    let address = target.pipeline.server.address();
+    let client = target.pipeline.login(PipelineRole::Client);
+    let attackers = [
+        (client.connect(address).unwrap(), target.replies(client)),
+        (root.connect(address).unwrap(), target.replies(&root)),
+    ];
+    for (mut attacker, replies) in attackers {
+        for subject in ["cowboyai.security.keys-api.user.create", "$SRV.PING"] {
+            for bait in baits() {
+                for reply in &replies {
+                    // What it asks itself would come again and again.
+                    if reply.starts_with("cowboyai.security.keys-api.") || reply == "$SRV.PING" {
+                        continue;
+                    }
+                    attacker.publish(subject, Some(reply), &[], b"{}").unwrap();
+                    if reserved(reply) {
+                        continue;
+                    }
+                    let question = responder.next(wait::PATIENCE).unwrap();
+                    let mapped = question.reply.unwrap();
+                    assert!(mapped.starts_with("_R_."), "{reply} came as {mapped}");
+                    responder.publish(&mapped, None, &[], &bait).unwrap();
+                }
+                assert_eq!(responder.settle().unwrap().1, [""; 0], "{subject}");
+            }
+        }
+        attacker.settle().unwrap();
+    }
+    // And it sends nothing of its own accord, nor a second time.
+    let mut client = client.connect(address).unwrap();
+    let inbox = format!("{}.once", client.inbox_prefix());
+    client.subscribe(&inbox).unwrap();
+    client.publish("cowboyai.security.keys-api.user.create", Some(&inbox), &[], b"{}").unwrap();
+    let mapped = responder.next(wait::PATIENCE).unwrap().reply.unwrap();
+    responder.publish(&mapped, None, &[], b"first").unwrap();
+    responder.publish(&mapped, None, &[], b"second").unwrap();
+    responder.publish("$JS.API.STREAM.DELETE.KEYS_EVENTS", None, &[], b"").unwrap();
+    assert_eq!(responder.settle().unwrap().1.len(), 2);
+    assert_eq!(client.next(wait::PATIENCE).unwrap().payload, b"first");
+    drain(&target.pipeline, &mut target.host);
+    let mut host = target.pipeline.connect(PipelineRole::Host);
+    target.unchanged(&mut host, &before, 0);
+}
+
 /// A trace is a message that the server sends wherever a header says: there it does look at permissions.
 #[test]
 fn traces_go_only_where_their_sender_may_publish() {
@@ -470,6 +534,7 @@ fn traces_go_only_where_their_sender_may_publish() {
                 !reply.starts_with(&own)
                     && !(matches!(role, PipelineRole::Host | PipelineRole::Service)
                         && reply.starts_with("cowboyai.security.keys-dead."))
+                    && !(role == PipelineRole::Host && reply.starts_with("cowboyai.security.keys-issued."))
                     && !(role == PipelineRole::Service && reply.contains(".keys-service"))
                     && !["INFO", "DIRECT.GET"]
                         .iter()

@@ -297,7 +297,9 @@ async fn permissions(
                 PipelineRole::Auditor
                 | PipelineRole::Steward
                 | PipelineRole::Resolver
-                | PipelineRole::Service,
+                | PipelineRole::Service
+                | PipelineRole::Responder
+                | PipelineRole::Client,
             ) => false,
             Some(PipelineRole::Browser) => (entity, operation) == ("user", "created"),
             Some(PipelineRole::Host) | None => true,

@@ -1,0 +1,12 @@
+//! The service of the keys, as a process before real servers.
+
+mod accounts;
+mod clients;
+mod end;
+mod identity;
+mod issue;
+mod packaging;
+mod policy;
+mod renew;
+mod requests;
+mod revoke;
