@@ -20,7 +20,7 @@ pub(super) fn text(parts: Parts<'_>) -> String {
     let answer = parts.answer;
     let mut lines = vec![(if answer.allowed { "ALLOWED" } else { "DENIED" }, verdict(parts))];
     lines.push(("rule", rule(parts)));
-    lines.extend(answer.source.as_ref().map(|source| ("stands in", place(source, parts.account))));
+    lines.extend(answer.source.as_ref().map(|source| ("where", place(source, parts.account))));
     let label = if answer.allowed { "only" } else { "but" };
     lines.extend(answer.conditions.iter().map(|one| (label, condition(one))));
     lines.extend(withheld(answer).map(|words| ("but", words)));
