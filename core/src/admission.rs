@@ -174,6 +174,12 @@ impl Assembler {
         self.unfinished.is_empty()
     }
 
+    /// How many messages there are of an unfinished command.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.unfinished.len()
+    }
+
     /// For planted mistakes: what is there of an unfinished command.
     #[cfg(feature = "planted-bugs")]
     pub(crate) fn half(&self) -> Option<Complete> {

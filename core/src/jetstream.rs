@@ -87,6 +87,12 @@ pub fn message_get_next(subject: &Subject, first: u64) -> String {
     format!(r#"{{"seq":{first},"next_by_subj":"{subject}"}}"#)
 }
 
+/// Asks for one message from the leader: the first one there is from sequence `first` on; see [`message`].
+#[must_use]
+pub fn message_get_from(first: u64) -> String {
+    format!(r#"{{"seq":{first},"next_by_subj":">"}}"#)
+}
+
 /// Asks for one message from the leader: the last one of a subject; see [`message`].
 #[must_use]
 pub fn message_get_last(subject: &Subject) -> String {

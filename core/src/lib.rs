@@ -47,8 +47,10 @@ pub mod subjects;
 pub mod context;
 pub mod envelope;
 pub mod event;
+pub mod issue;
 pub mod registry;
 pub mod rules;
+pub mod why;
 
 // What somebody wants.
 pub mod command;
@@ -63,6 +65,11 @@ pub mod jetstream;
 pub mod journal;
 pub mod outbox;
 pub mod sync;
+pub mod verify;
+
+// What is made of what the stream says.
+pub mod changes;
+pub mod projection;
 
 // The same, told to others.
 #[cfg(feature = "schema")]

@@ -93,10 +93,81 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// When a server stored a message, as precisely as it says: in nanoseconds since 1970-01-01, until the year 2262.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerTime(i64);
+
+impl ServerTime {
+    /// From nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// Before 1970.
+    pub fn from_nanos(nanos: i64) -> Result<Self, TimeError> {
+        if nanos >= 0 { Ok(Self(nanos)) } else { Err(TimeError::Range { found: nanos / 1_000_000 }) }
+    }
+
+    /// Nanoseconds since 1970.
+    #[must_use]
+    pub fn nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970.
+    #[must_use]
+    pub fn seconds(self) -> i64 {
+        self.0 / 1_000_000_000
+    }
+}
+
+impl From<Timestamp> for ServerTime {
+    fn from(time: Timestamp) -> Self {
+        Self(time.millis().saturating_mul(1_000_000))
+    }
+}
+
+impl fmt::Display for ServerTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = DateTime::<Utc>::from_timestamp_nanos(self.0);
+        f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    }
+}
+
+impl fmt::Debug for ServerTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ServerTime {
+    type Err = TimeError;
+
+    /// Any RFC 3339 time, of any zone and precision: servers and people write it in more than one way.
+    fn from_str(text: &str) -> Result<Self, TimeError> {
+        let parsed = DateTime::parse_from_rfc3339(text).map_err(|_| TimeError::Format)?;
+        let nanos = parsed.timestamp_nanos_opt();
+        Self::from_nanos(nanos.ok_or(TimeError::Range { found: parsed.timestamp_millis() })?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::string::ToString;
+
+    #[test]
+    fn servers_times_are_read_as_they_are_written() {
+        let time: ServerTime = "2026-11-23T08:50:07.042123456Z".parse().unwrap();
+        assert_eq!(
+            (time.to_string().as_str(), time.seconds()),
+            ("2026-11-23T08:50:07.042123456Z", 1_795_423_807)
+        );
+        let whole: ServerTime = "2026-11-23T09:50:07+01:00".parse().unwrap();
+        assert_eq!(whole.to_string(), "2026-11-23T08:50:07Z");
+        assert!(whole < time && ServerTime::from(Timestamp::from_millis(1_795_423_807_042).unwrap()) < time);
+        for other in ["yesterday", "1969-12-31T23:59:59Z", "2300-01-01T00:00:00Z", "2026-11-23", ""] {
+            assert!(other.parse::<ServerTime>().is_err(), "{other}");
+        }
+    }
 
     #[test]
     fn one_text_per_instant() {

@@ -40,6 +40,14 @@ steps! {
     PersistWritten => "persist-written",
     /// The same, committed; the machine has not been told.
     PersistCommitted => "persist-committed",
+    /// Rows of a projection and the sequence they reach are written, in a transaction that is not committed.
+    ProjectionWritten => "projection-written",
+    /// The same, committed; nothing was acknowledged.
+    ProjectionCommitted => "projection-committed",
+    /// A projection's new rows are compared with the live ones, beside which they are.
+    ProjectionRebuilt => "projection-rebuilt",
+    /// They have taken those ones' place, in a transaction that is not committed.
+    ProjectionSwapped => "projection-swapped",
     /// A new file has its temporary name, and is empty.
     FileMade => "file-made",
     /// It has its content, in memory of the system.

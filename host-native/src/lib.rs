@@ -20,6 +20,7 @@ pub mod config;
 pub mod error;
 pub mod host;
 pub mod ports;
+pub mod verify;
 
 // The way to a server.
 #[cfg(feature = "nats")]

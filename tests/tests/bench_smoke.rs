@@ -25,6 +25,7 @@ fn the_report_has_every_ratio_and_what_it_comes_from() {
         singles: 3,
         wasm_mints: 1,
         wasm_rounds: 1,
+        ..Plan::default()
     };
     let mut told = Vec::new();
     let report = run(&plan, |what| told.push(what.to_owned()));
@@ -46,4 +47,17 @@ fn the_report_has_every_ratio_and_what_it_comes_from() {
     assert!(bytes("page_gzip_bytes") > bytes("wasm_gzip_bytes") && bytes("wasm_gzip_bytes") > 10_000);
     assert!(json["raw"]["append_vs_async_nats"]["events"].as_u64().unwrap() >= 20);
     assert!(json["raw"]["commit_vs_fdatasync"]["bytes"].as_u64().unwrap() > 1000);
+}
+
+#[test]
+fn users_are_looked_up_in_registries_of_two_sizes() {
+    let plan =
+        Plan { only: vec!["lookup".into()], users: 3_000, lookups: 2, lookup_rounds: 1, ..Plan::default() };
+    let json = run(&plan, |_| {}).to_json();
+    for name in ["lookup_1m_vs_1k", "lookup_at_1m_vs_1k"] {
+        assert!(json["ratios"][name].as_f64().unwrap() > 0.0, "{json}");
+        assert_eq!(json["raw"][name]["users"], 3_000);
+    }
+    let peak = json["lookup_peak_bytes"].as_u64().unwrap();
+    assert!((1_000_000..100_000_000).contains(&peak), "{peak} bytes");
 }

@@ -61,7 +61,7 @@ impl Made {
         );
         let seeds = ok(sandbox::wasi(&["secret-seeds"], &self.plan)).stdout;
         let kept = ok(person.run_with(&["key", "import", "-", "--output", "json"], seeds.as_bytes())).json();
-        assert_eq!(kept["kept"], 15);
+        assert_eq!(kept["kept"], 16);
     }
 
     fn event_ids(&self) -> Vec<String> {
@@ -356,7 +356,7 @@ fn the_way_that_the_readme_shows_is_walked() {
     let configuration = fs::read_to_string(person.home().join("server.conf")).unwrap();
     let server = Setup::configured(Version::Newest, move |_| configuration.clone()).start();
     let synced = ok(said(person.shell(after).env("NATS_URL", server.url()).output().unwrap()));
-    assert!(synced.stdout.contains("published  15 events of 4 commands"), "{synced:?}");
+    assert!(synced.stdout.contains("published  16 events of 4 commands"), "{synced:?}");
     let creds = fs::read_to_string(person.home().join("alice.creds")).unwrap();
     converse(&creds, &server);
     let modes = ["plan.json", "alice.creds", "example.seeds"].map(|name| {
@@ -367,5 +367,5 @@ fn the_way_that_the_readme_shows_is_walked() {
     let seeds = fs::read_to_string(person.home().join("example.seeds")).unwrap();
     let bundle = fs::read_to_string(person.home().join("example.bundle")).unwrap();
     let words: BTreeMap<&str, &str> = seeds.lines().filter_map(|line| line.split_once(' ')).collect();
-    assert!(words.len() == 14 && words.keys().all(|seed| !bundle.contains(seed)));
+    assert!(words.len() == 15 && words.keys().all(|seed| !bundle.contains(seed)));
 }

@@ -56,12 +56,12 @@ fn a_new_folder_becomes_a_system_and_can_be_gone_on_with() {
         let host = host(data);
         let system = up(&host, data).await;
         let ready = &system.ready;
-        assert!(ready.events_published >= 19, "{ready:?}");
+        assert!(ready.events_published >= 21, "{ready:?}");
         assert_eq!((ready.events_published, ready.duplicates), (ready.events_read_back, 0));
         assert_eq!(ready.server_version, "2.15.1");
         assert!(ready.websocket_url.starts_with("ws://127.0.0.1:"));
         let roles: Vec<&str> = ready.creds.keys().map(String::as_str).collect();
-        assert_eq!(roles, ["app", "auditor", "browser", "host", "resolver", "steward"]);
+        assert_eq!(roles, ["app", "auditor", "browser", "host", "resolver", "service", "steward"]);
         assert_eq!(system.notes.len(), 3, "{:?}", system.notes);
         assert!(system.notes.iter().any(|note| note.starts_with("no page: ")), "{:?}", system.notes);
         assert_eq!((&ready.page_url, &ready.signing_key), (&None, &None));

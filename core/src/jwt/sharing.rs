@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use super::DecodeError;
+use super::validate::starred;
 use super::wire::{Unknown, Wire, wire_struct, wire_text};
 use crate::json::Json;
 use crate::nkey::PublicKey;
@@ -192,6 +193,48 @@ impl Import {
             share: false,
             allow_trace: false,
             unknown: Unknown::default(),
+        }
+    }
+
+    /// What the subject is called in the importing account, with `*` for each wildcard.
+    pub fn local(&self) -> String {
+        match (self.kind, self.local_subject.is_empty(), self.to.is_empty()) {
+            (_, false, _) => starred(&self.local_subject),
+            (ShareKind::Stream, true, false) => [&self.to, ".", &self.subject].concat(),
+            _ => self.subject.clone(),
+        }
+    }
+
+    /// What the subject is called in the exporting account.
+    pub fn exported(&self) -> &str {
+        // Before there were local subjects, `to` of a service was the exporter's.
+        match (self.kind, self.local_subject.is_empty(), self.to.is_empty()) {
+            (ShareKind::Service, true, false) => &self.to,
+            _ => &self.subject,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nkey::Kind;
+
+    #[test]
+    fn names_of_imports_on_both_sides() {
+        let import = |kind, local: &str, to: &str| Import {
+            local_subject: local.into(),
+            to: to.into(),
+            ..Import::new(kind, PublicKey::new(Kind::Account, [1; 32]), "a.*.b")
+        };
+        for (import, local, exported) in [
+            (import(ShareKind::Stream, "", ""), "a.*.b", "a.*.b"),
+            (import(ShareKind::Stream, "x.$1", ""), "x.*", "a.*.b"),
+            (import(ShareKind::Stream, "", "x"), "x.a.*.b", "a.*.b"),
+            (import(ShareKind::Service, "x.$1.y", ""), "x.*.y", "a.*.b"),
+            (import(ShareKind::Service, "", "x.*"), "a.*.b", "x.*"),
+        ] {
+            assert_eq!((import.local().as_str(), import.exported()), (local, exported), "{import:?}");
         }
     }
 }

@@ -22,6 +22,22 @@ pub(crate) fn contains_for_overlap(outer: &str, inner: &str) -> bool {
     contained(outer, inner, true)
 }
 
+/// Whether there is a subject that both stand for.
+pub fn overlap(a: &str, b: &str) -> bool {
+    let (mut a, mut b) = (a.split('.').peekable(), b.split('.').peekable());
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return true,
+            (None, _) | (_, None) => return false,
+            (Some(">"), _) if a.peek().is_none() => return true,
+            (_, Some(">")) if b.peek().is_none() => return true,
+            (Some("*"), _) | (_, Some("*")) => {}
+            (Some(x), Some(y)) if x == y => {}
+            _ => return false,
+        }
+    }
+}
+
 fn contained(outer: &str, inner: &str, star_covers_rest: bool) -> bool {
     let mut inner = inner.split('.');
     let mut outer = outer.split('.').peekable();
@@ -84,5 +100,17 @@ mod tests {
             assert!(!contains(outer, inner), "{outer} {inner}");
         }
         assert!(contains_for_overlap("*.*", "a.>"));
+    }
+
+    #[test]
+    fn overlaps() {
+        for (a, b) in
+            [("a.*", "*.b"), ("a.>", "*.b.c"), (">", "a"), ("a", "a"), ("a.*", "a.>"), ("*.b.>", "a.*.c")]
+        {
+            assert!(overlap(a, b) && overlap(b, a), "{a} {b}");
+        }
+        for (a, b) in [("a.*", "*.b.c"), ("a.>", "a"), ("a", "b"), ("a.*.c", "*.b.d"), ("a.b", "a.b.>")] {
+            assert!(!overlap(a, b) && !overlap(b, a), "{a} {b}");
+        }
     }
 }

@@ -249,8 +249,12 @@ impl Machine {
         self.ground();
         self.bulk_since = None;
         self.landed_at = None;
+        let seen = patience::are_seen(self.others_at, moment);
+        let came = self.others_before != self.others_at;
+        self.in_vain = if seen && !came { self.in_vain.saturating_add(1) } else { 0 };
+        self.others_before = self.others_at;
         let mut outputs = alloc::vec![Output::Report(Status::Working)];
-        outputs.extend(self.pause(patience::bulk_rest(moment)));
+        outputs.extend(self.pause(patience::bulk_rest(self.in_vain, moment)));
         outputs
     }
 

@@ -116,6 +116,9 @@ pub struct Machine {
     pub(super) landed_at: Option<u64>,
     /// When another writer was seen last, in milliseconds.
     pub(super) others_at: Option<u64>,
+    /// The same as it was at the last rest after bulk, and how many such rests nobody came in.
+    pub(super) others_before: Option<u64>,
+    pub(super) in_vain: u32,
     /// Drafts from elsewhere whose signatures were looked at.
     pub(super) verified: BTreeSet<Digest>,
     /// Held revocations that were tried since something foreign came.
@@ -234,6 +237,8 @@ impl Machine {
             bulk_since: None,
             landed_at: None,
             others_at: None,
+            others_before: None,
+            in_vain: 0,
             verified: BTreeSet::new(),
             tried: BTreeSet::new(),
             #[cfg(feature = "planted-bugs")]

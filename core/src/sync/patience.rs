@@ -52,8 +52,13 @@ pub(super) const LOOK: u64 = 30_000;
 
 /// Whether a writer in bulk should let others in. `others` is when another writer was seen last.
 pub(super) fn bulk_is_over(since: u64, others: Option<u64>, moment: &Moment) -> bool {
-    let seen = others.is_some_and(|at| moment.millis.saturating_sub(at) < OTHERS);
-    moment.millis.saturating_sub(since) >= if seen { BULK_AMONG_OTHERS } else { BULK_ALONE }
+    let longest = if are_seen(others, moment) { BULK_AMONG_OTHERS } else { BULK_ALONE };
+    moment.millis.saturating_sub(since) >= longest
+}
+
+/// Whether another writer was seen lately.
+pub(super) fn are_seen(others: Option<u64>, moment: &Moment) -> bool {
+    others.is_some_and(|at| moment.millis.saturating_sub(at) < OTHERS)
 }
 
 /// Whether so much time went by since the last append that others could get in.
@@ -61,9 +66,10 @@ pub(super) fn is_pause(sent_at: u64, moment: &Moment) -> bool {
     moment.millis.saturating_sub(sent_at) >= ROOM
 }
 
-/// How long it lets them: about half a second.
-pub(super) fn bulk_rest(moment: &Moment) -> u64 {
-    400 + seed(moment) % 200
+/// How long it lets them: about half a second, twice as long with each rest in vain, up to four. Whoever reads and judges
+/// more slowly than this one appends comes to the end in no shorter one.
+pub(super) fn bulk_rest(in_vain: u32, moment: &Moment) -> u64 {
+    (400 + seed(moment) % 200) << in_vain.min(3)
 }
 
 /// Full jitter: a random pause up to `BASE * 2^failures`, at most `CAP` milliseconds.
@@ -212,4 +218,21 @@ fn authorization(text: &str) -> Reason {
             "the server refuses the creds ({text}): renew them (cim-keys access renew), or push the account"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_in_vain_is_followed_by_a_longer_one() {
+        for random in [[0; 16], [7; 16], [255; 16]] {
+            let moment = Moment { millis: 0, random };
+            let base = bulk_rest(0, &moment);
+            assert!((400..600).contains(&base));
+            let rests: alloc::vec::Vec<u64> =
+                (1..6).map(|in_vain| bulk_rest(in_vain, &moment) / base).collect();
+            assert_eq!(rests, [2, 4, 8, 8, 8]);
+        }
+    }
 }

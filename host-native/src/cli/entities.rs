@@ -1,5 +1,6 @@
 //! Entities as people and scripts see them, with the marks that matter.
 
+use super::at::At;
 use super::exit::CliError;
 use super::output::printable;
 use crate::error::KeyError;
@@ -74,6 +75,11 @@ pub(super) struct View {
     pub(super) signing_keys: Vec<SigningKeyView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) tags: Vec<String>,
+    /// For a moment in the past: which, and since which sequence it was so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) at: Option<At>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) since: Option<u64>,
     /// The whole token; in `show` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) jwt: Option<String>,
@@ -91,13 +97,20 @@ pub(super) struct SigningKeyView {
 /// in a registry of any size.
 pub(super) struct Viewer<'a> {
     store: &'a Store,
-    now: Timestamp,
+    /// None where nobody knows when a moment in the past was.
+    now: Option<Timestamp>,
+    at: Option<At>,
     parents: RefCell<BTreeMap<PublicKey, Option<Entity>>>,
 }
 
 impl<'a> Viewer<'a> {
     pub(super) fn new(store: &'a Store, now: Timestamp) -> Self {
-        Self { store, now, parents: RefCell::default() }
+        Self { store, now: Some(now), at: None, parents: RefCell::default() }
+    }
+
+    /// Shows entities as they were.
+    pub(super) fn at(store: &'a Store, at: At) -> Self {
+        Self { store, now: at.clock(), at: Some(at), parents: RefCell::default() }
     }
 
     pub(super) fn view(&self, listed: &Listed) -> Result<View, CliError> {
@@ -130,6 +143,8 @@ impl<'a> Viewer<'a> {
             limits: None,
             signing_keys: Vec::new(),
             tags: Vec::new(),
+            at: self.at,
+            since: None,
             jwt: None,
         };
         match entity {
@@ -154,7 +169,8 @@ impl<'a> Viewer<'a> {
         if let Some(at) = view.revoked_at {
             view.marks.push(format!("revoked {}", day(at)));
         }
-        if view.expires.is_some_and(|expires| expires <= self.now.seconds()) {
+        let over = |expires| self.now.is_some_and(|now| expires <= now.seconds());
+        if view.expires.is_some_and(over) {
             view.marks.push("expired".to_owned());
         }
         Ok(view)
@@ -162,6 +178,19 @@ impl<'a> Viewer<'a> {
 
     fn account(&self, account: &Account, view: &mut View) -> Result<(), CliError> {
         view.entity = "account";
+        // What the servers had at a moment in the past nobody knows.
+        if self.at.is_none() {
+            self.enforced(account, view)?;
+        }
+        if let Some(body) = account.token.claims().body.as_account() {
+            view.limits = Some(body.limits.clone());
+            view.signing_keys = signing_keys(body);
+            view.tags.clone_from(&body.tags);
+        }
+        Ok(())
+    }
+
+    fn enforced(&self, account: &Account, view: &mut View) -> Result<(), CliError> {
         let pushed = self.store.pushed(account.key).map_err(KeyError::from)?;
         let newest = pushed.filter(|pushed| pushed.token == account.token.id());
         // What was signed here was pushed from here or not at all; of what others signed nothing is told.
@@ -171,11 +200,6 @@ impl<'a> Viewer<'a> {
         view.enforced = (ours || in_force.is_some()).then_some(in_force.is_some());
         view.servers = in_force.map(|pushed| pushed.servers);
         view.marks.extend(enforcement(view.enforced).map(str::to_owned));
-        if let Some(body) = account.token.claims().body.as_account() {
-            view.limits = Some(body.limits.clone());
-            view.signing_keys = signing_keys(body);
-            view.tags.clone_from(&body.tags);
-        }
         Ok(())
     }
 
@@ -187,7 +211,8 @@ impl<'a> Viewer<'a> {
             view.rights = body.grant.rights().cloned();
             view.tags.clone_from(&body.tags);
         }
-        if self.store.hand_out(user.account, user.key).map_err(KeyError::from)?.is_some() {
+        let waits = || self.store.hand_out(user.account, user.key).map_err(KeyError::from);
+        if self.at.is_none() && waits()?.is_some() {
             view.marks.push("creds not written".to_owned());
         }
         Ok(())
@@ -227,8 +252,16 @@ impl<'a> Viewer<'a> {
             return Ok(parent.as_ref().and_then(look));
         }
         let id = if key.kind() == Kind::Operator { EntityId::Operator(key) } else { EntityId::Account(key) };
-        let (facts, _) = self.store.facts(&[Lookup::Entity(id)], true).map_err(KeyError::from)?;
-        let parent = facts.entity(id).ok().flatten().cloned();
+        let parent = match self.at {
+            Some(at) => {
+                let then = self.store.entity_at(id, at.sequence).map_err(KeyError::from)?;
+                then.map(|version| version.entity)
+            }
+            None => {
+                let (facts, _) = self.store.facts(&[Lookup::Entity(id)], true).map_err(KeyError::from)?;
+                facts.entity(id).ok().flatten().cloned()
+            }
+        };
         let seen = parent.as_ref().and_then(look);
         parents.insert(key, parent);
         Ok(seen)

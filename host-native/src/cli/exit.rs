@@ -38,6 +38,8 @@ pub enum Exit {
     Verification = 8,
     /// A part was done.
     Partial = 9,
+    /// The answer is no: `why` denies.
+    Denied = 10,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -65,13 +67,16 @@ pub struct CliError {
     pub message: String,
     /// What to do next.
     pub hints: Vec<String>,
+    /// Whether stdout says it already: only the exit status is left.
+    #[serde(skip)]
+    pub told: bool,
 }
 
 impl CliError {
     /// An error with these words.
     #[must_use]
     pub fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self { exit, code: code.to_owned(), message: message.into(), hints: Vec::new() }
+        Self { exit, code: code.to_owned(), message: message.into(), hints: Vec::new(), told: false }
     }
 
     /// Adds what to do next.
@@ -79,6 +84,12 @@ impl CliError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// What stdout says already.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        Self { told: true, ..self }
     }
 
     /// The command line makes no sense.
@@ -322,7 +333,10 @@ fn store(error: &StoreError) -> (Exit, Option<&'static str>) {
                 "it was made before the first release: use the cim-keys that made it, or found it anew in another folder",
             ),
         ),
-        StoreError::Newer { .. } => (Exit::Conflict, Some(UPGRADE)),
+        StoreError::Newer { .. } | StoreError::NewerProjection { .. } => (Exit::Conflict, Some(UPGRADE)),
+        StoreError::Overtaken { .. } => {
+            (Exit::Conflict, Some("nothing was changed: try again when the other process is done"))
+        }
         StoreError::Damaged { .. } => (Exit::Verification, Some("restore the data folder from a copy")),
         StoreError::Busy { .. } => (Exit::Conflict, Some("wait until the other process is done")),
         StoreError::Full { .. } => (Exit::Unexpected, Some("make room on the disk")),

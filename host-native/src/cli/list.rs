@@ -1,5 +1,6 @@
 //! `cim-keys list`.
 
+use super::at::{At, Moment};
 use super::entities::{HeldView, View, Viewer, marks};
 use super::exit::CliError;
 use super::globals::Globals;
@@ -20,6 +21,9 @@ pub(super) struct Args {
     /// Only users of this account, by name or public key
     #[arg(long, short = 'a', value_name = "ACCOUNT")]
     account: Option<String>,
+    /// As it was once the message of this sequence was stored, or at this time (of the server's clock, RFC 3339)
+    #[arg(long, value_name = "SEQUENCE|TIME")]
+    at: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -31,8 +35,22 @@ enum What {
     Operators,
 }
 
+impl What {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Accounts => "account",
+            Self::Users => "user",
+            Self::Keys => "key",
+            Self::Operators => "operator",
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct List {
+    /// For a moment in the past.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<At>,
     #[serde(skip_serializing_if = "Option::is_none")]
     operators: Option<Vec<View>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,8 +68,19 @@ struct List {
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     let store = globals.store()?;
     let held: Vec<HeldView> = store.held().map_err(KeyError::from)?.iter().map(HeldView::from).collect();
-    let mut list =
-        List { operators: None, accounts: None, users: None, keys: None, own_keys: Vec::new(), held };
+    let mut list = List {
+        at: None,
+        operators: None,
+        accounts: None,
+        users: None,
+        keys: None,
+        own_keys: Vec::new(),
+        held,
+    };
+    if let Some(moment) = args.at {
+        list.held.clear();
+        return past(args, &store, At::find(moment, &store, globals)?, list, globals);
+    }
     let account = args.account.as_deref().map(|account| resolve::account(&store, account)).transpose()?;
     let owner = account.map(|account| account.key);
     let output = globals.output();
@@ -92,6 +121,41 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         warn(list.held.len(), globals);
     }
     Ok(())
+}
+
+/// The list as it was.
+fn past(args: &Args, store: &Store, at: At, mut list: List, globals: &Globals) -> Result<(), CliError> {
+    let account = args.account.as_deref().map(|account| at.account(store, account)).transpose()?;
+    let listed = at.listed(store, args.what.kind(), account.map(|account| account.key))?;
+    let viewer = Viewer::at(store, at);
+    let output = globals.output();
+    if output.is_lines() {
+        for listed in &listed {
+            if !output.row(&viewer.view(listed)?)? {
+                break;
+            }
+        }
+        return Ok(());
+    }
+    let views: Vec<View> = listed.iter().map(|listed| viewer.view(listed)).collect::<Result<_, _>>()?;
+    if !output.is_json() {
+        at.say(globals);
+    }
+    let text = match args.what {
+        What::Operators => table(&["operator", "key", "state"], views.iter().map(row).collect()),
+        What::Accounts => table(&["account", "key", "state"], views.iter().map(row).collect()),
+        What::Users => user_table(&views),
+        What::Keys => key::key_table(&views, &[]),
+    };
+    list.at = Some(at);
+    let place = match args.what {
+        What::Operators => &mut list.operators,
+        What::Accounts => &mut list.accounts,
+        What::Users => &mut list.users,
+        What::Keys => &mut list.keys,
+    };
+    *place = Some(views);
+    output.data(&list, |_| text)
 }
 
 /// One object a line, each made when it is its turn.

@@ -5,12 +5,15 @@
 mod access;
 mod account;
 mod anomalies;
+mod at;
 mod bundle;
 #[cfg(feature = "nats")]
 mod clone;
 mod config;
 #[cfg(feature = "nats")]
 mod connection;
+mod creds;
+mod diff;
 #[cfg(feature = "nats")]
 mod dlq;
 #[cfg(feature = "nats")]
@@ -20,6 +23,7 @@ mod entities;
 pub mod exit;
 #[cfg(feature = "nats")]
 mod exit_nats;
+mod expiry;
 pub mod globals;
 mod held;
 mod init;
@@ -27,12 +31,16 @@ mod key;
 mod key_import;
 mod list;
 mod log;
+mod log_filter;
+mod log_follow;
+mod log_tree;
 #[cfg(feature = "nats")]
 mod outbox;
 pub mod output;
 pub mod parse;
 #[cfg(feature = "nats")]
 mod progress;
+mod projection;
 #[cfg(feature = "nats")]
 mod push;
 #[cfg(feature = "nats")]
@@ -47,14 +55,19 @@ mod status;
 #[cfg(feature = "nats")]
 mod status_server;
 #[cfg(feature = "nats")]
+mod stream_times;
+#[cfg(feature = "nats")]
 mod sync;
 #[cfg(feature = "nats")]
 mod up;
 mod user;
+mod verify;
 #[cfg(feature = "nats")]
 mod watch;
 #[cfg(feature = "nats")]
 mod watch_said;
+mod why;
+mod why_words;
 
 use clap::{Parser, Subcommand};
 use exit::CliError;
@@ -90,18 +103,29 @@ enum Verb {
     /// Creds of the pipeline's own roles
     #[command(subcommand)]
     Access(access::Verb),
+    /// Short-lived creds from one role's key, for pipelines: no registry, no server
+    #[command(subcommand)]
+    Creds(creds::Verb),
     /// List accounts, users, keys or the operator, with what is not confirmed and not enforced
     List(list::Args),
     /// Show one entity by name or public key
     Show(show::Args),
+    /// Why a user may publish or subscribe to a subject, or may not: the rule, and where it stands
+    Why(why::Args),
     /// The trail of events: those on the stream by sequence, then those not published yet
     Log(log::Args),
+    /// What changed between two moments, in words
+    Diff(diff::Args),
+    /// What ends by itself, and when: tokens on the stream, without those that were revoked
+    Expiry(expiry::Args),
     /// How this registry stands: pending, held, not enforced
     Status(status::Args),
     /// Look at store, keys, creds, server and streams one by one, and say what to do
     Doctor(doctor::Args),
     /// Messages on the stream that change nothing: those that were admitted are in `log`
     Anomalies(anomalies::Args),
+    /// Walk along the whole trail or stream, judge all of it anew, and compare the store with what comes of it
+    Verify(verify::Args),
     /// Commands as a file: from a machine without a network to one that has one
     #[command(subcommand)]
     Bundle(bundle::Verb),
@@ -111,6 +135,9 @@ enum Verb {
     /// The schema level: what every host and page must know to take part
     #[command(subcommand)]
     Schema(schema::Verb),
+    /// Read models folded from the trail: how far they are, and made anew
+    #[command(subcommand)]
+    Projection(projection::Verb),
     /// What a server must be told
     #[command(subcommand)]
     Config(config::Verb),
@@ -147,15 +174,21 @@ impl Verb {
             Self::User(verb) => user::run(verb, globals),
             Self::Key(verb) => key::run(verb, globals),
             Self::Access(verb) => access::run(verb, globals),
+            Self::Creds(verb) => creds::run(verb, globals),
             Self::List(args) => list::run(args, globals),
             Self::Show(args) => show::run(args, globals),
+            Self::Why(args) => why::run(args, globals),
             Self::Log(args) => log::run(args, globals),
+            Self::Diff(args) => diff::run(args, globals),
+            Self::Expiry(args) => expiry::run(args, globals),
             Self::Status(args) => status::run(args, globals),
             Self::Doctor(args) => doctor::run(args, globals),
             Self::Anomalies(args) => anomalies::run(args, globals),
+            Self::Verify(args) => verify::run(args, globals),
             Self::Bundle(verb) => bundle::run(verb, globals),
             Self::Held(verb) => held::run(verb, globals),
             Self::Schema(verb) => schema::run(verb, globals),
+            Self::Projection(verb) => projection::run(verb, globals),
             Self::Config(verb) => config::run(verb, globals),
             #[cfg(feature = "nats")]
             Self::Sync(args) => sync::run(args, globals),
@@ -203,7 +236,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.globals.actor().and_then(|_| cli.verb.run(&cli.globals)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            cli.globals.output().error(&error);
+            if !error.told {
+                cli.globals.output().error(&error);
+            }
             error.exit.into()
         }
     }

@@ -104,7 +104,7 @@ fn archive(globals: &Globals) {
 }
 
 /// The same words as where `sync` alone meets it, and what to do next.
-fn told(error: RecoverError, host: &Host, target: &Target) -> CliError {
+pub(super) fn told(error: RecoverError, host: &Host, target: &Target) -> CliError {
     let (exit, hint) = match error {
         RecoverError::Key(error) => return error.into(),
         RecoverError::Link(error) => return unconnected(error, target),

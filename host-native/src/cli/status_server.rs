@@ -6,9 +6,10 @@ use super::globals::Globals;
 use super::output::printable;
 use crate::error::KeyError;
 use crate::host::Host;
+use crate::nats::consumers;
 use crate::nats::link::Link;
 use crate::nats::role;
-use crate::nats::streams::{self, Wanted};
+use crate::nats::streams::{self, StreamsError, Wanted};
 use crate::nats::target::Target;
 use crate::push::{self, Mode, Report, State};
 use cim_keys_core::roles::{API_PREFIX, PipelineRole};
@@ -88,6 +89,12 @@ async fn ask(host: &Host, target: &Target) -> Result<ServerStanding, CliError> {
                 error: Some(error.to_string()),
             },
         });
+    }
+    // A paused consumer looks healthy. Creds that do not see them are good for all else.
+    match consumers::look(&link, &wanted).await {
+        Ok(found) => warnings.extend(found.warnings()),
+        Err(StreamsError::NoAnswer { .. }) => {}
+        Err(error) => warnings.push(format!("nothing can be consumed durably: {error}")),
     }
     let known = host.store().progress().map_err(KeyError::from)?.stream;
     if let (Some(known), Some(created)) = (known, found.first().and_then(|stream| stream.created.as_ref()))

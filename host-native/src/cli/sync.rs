@@ -121,7 +121,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     }
     let synced =
         block_on(once(&host, target, Duration::from_secs(args.timeout), args.duplicate_window, globals))?;
-    let (synced, end) = match synced {
+    let (mut synced, end) = match synced {
         // Its registry is not known yet, and so not which of its accounts the creds are of.
         Err(error) if super::clone::is_bare(host.store())? => {
             return Err(error.hint(format!(
@@ -131,6 +131,10 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
         }
         synced => synced?,
     };
+    // What was published and read stands, whatever becomes of what is made of it.
+    if let Err(error) = host.store().project_all() {
+        synced.warnings.push(format!("what was read is not in the projections yet: {error}"));
+    }
     for warning in &synced.warnings {
         globals.output().warn(warning);
     }

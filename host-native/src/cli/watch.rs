@@ -7,12 +7,15 @@ use super::sync::{self, Args, Session};
 use super::watch_said::Said;
 use crate::host::Host;
 use crate::nats::target::Target;
-use crate::pump::{End, Lock, PumpError, Renew};
+use crate::pump::{End, Lock, PumpError, Renew, Summary};
 use crate::report::{self, State};
+use crate::store::{Store, StoreError};
+use cim_keys_core::projection::all;
 use cim_keys_core::rules::Reason;
 use futures::FutureExt as _;
 use futures::future::{LocalBoxFuture, Shared};
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -185,7 +188,15 @@ impl<'a> Watch<'a> {
                 });
             };
             let summaries = pump.summaries();
+            let folding = projecting(self.host.store().path(), pump.summaries());
             let stayed = pump.stay(stop, |status| self.said.stands(status));
+            let stayed = async {
+                tokio::select! {
+                    biased;
+                    end = stayed => end,
+                    never = folding => match never {},
+                }
+            };
             let end = self.said.beside(Some(summaries), stayed).await?;
             drop(lock);
             match (end, turn.get()) {
@@ -236,6 +247,37 @@ impl<'a> Watch<'a> {
         let longest = PACE.saturating_mul(1 << failures.saturating_sub(1).min(5)).min(PROBE);
         let random = self.host.ambient().moment().map_or(0, |moment| u32::from(moment.random[0]));
         (longest / 2).saturating_add(longest.saturating_mul(random) / 512).max(PACE)
+    }
+}
+
+/// Folds what was read into the projections, beside the pump: over a connection to the store of its own, in portions that
+/// keep nobody waiting. What cannot be folded now is folded by whoever needs it.
+async fn projecting(store: &Path, mut summaries: tokio::sync::watch::Receiver<Summary>) -> Infallible {
+    let mut kept = None;
+    loop {
+        let path = store.to_owned();
+        // One portion after another: whoever ends this does not wait for all of them.
+        let folded = tokio::task::spawn_blocking(move || {
+            let store = kept.map_or_else(|| Store::open(&path), Ok)?;
+            for projection in all() {
+                if store.project_portion(projection)? {
+                    return Ok((store, true));
+                }
+            }
+            Ok::<_, StoreError>((store, false))
+        });
+        let more;
+        (kept, more) = match folded.await {
+            Ok(Ok((store, more))) => (Some(store), more),
+            _ => (None, false),
+        };
+        if more {
+            continue;
+        }
+        sleep(LOOK).await;
+        if summaries.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 

@@ -5,20 +5,43 @@ use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::dead::Place;
 use cim_keys_core::delivery::{Acknowledgement, Delivered, confirms};
 use cim_keys_core::time::Timestamp;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The connection that a subscription has at the time: what was delivered over one can be acknowledged over the next.
 #[derive(Clone, Default)]
-pub(super) struct Way(Arc<Mutex<Option<Arc<Link>>>>);
+pub(super) struct Way(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+struct Held {
+    link: Option<Arc<Link>>,
+    /// How often nobody answered since somebody did.
+    silent: u32,
+}
 
 impl Way {
     pub(super) fn link(&self) -> Option<Arc<Link>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held().link.clone()
     }
 
     pub(super) fn set(&self, link: Option<Arc<Link>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = link;
+        *self.held() = Held { link, silent: 0 };
+    }
+
+    /// Somebody answered.
+    pub(super) fn heard(&self) {
+        self.held().silent = 0;
+    }
+
+    /// Nobody answered: for the how manieth time.
+    pub(super) fn silent(&self) -> u32 {
+        let mut held = self.held();
+        held.silent = held.silent.saturating_add(1);
+        held.silent
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

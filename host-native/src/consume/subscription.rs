@@ -10,7 +10,7 @@ use crate::nats::streams::StreamsError;
 use crate::nats::target::Target;
 use crate::pump::Renew;
 use cim_keys_core::consumer;
-use cim_keys_core::delivery::Heard;
+use cim_keys_core::delivery::{HEARTBEAT, Heard};
 use cim_keys_core::rules::Reason;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,9 @@ use tokio::time::Instant;
 const BATCH: u64 = 64;
 /// Between two tries: the first and the longest pause.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long the consumer's leader may take to say how it stands: while a cluster looks for another one nobody answers.
+const LOOK: Duration = Duration::from_millis(HEARTBEAT);
 
 /// How a subscription stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,7 +261,7 @@ impl<'a> Subscription<'a> {
     async fn look(&mut self, link: &Link) -> Result<(), State> {
         let ConsumerName { stream, consumer } = self.name.clone();
         let (stream, consumer) = (stream.as_str(), consumer.as_str());
-        let info = match consumers::info(link, stream, consumer).await {
+        let info = match consumers::info_within(link, stream, consumer, LOOK).await {
             Ok(info) => info,
             Err(StreamsError::NoAnswer { trouble, .. }) => return Err(self.way.lost(&trouble)),
             Err(error) => {
@@ -271,6 +274,7 @@ impl<'a> Subscription<'a> {
                 return Err(State::Blocked { reason: said(code, text) });
             }
         };
+        self.way.heard();
         let waits = info.config.backoff.iter().chain([&info.config.ack_wait]);
         let shortest = waits.copied().filter(|wait| *wait > 0).min().unwrap_or(consumer::ACK_WAIT);
         self.ack_wait = Duration::from_nanos(shortest);
@@ -302,11 +306,16 @@ impl Way {
                 State::Blocked { reason: reason("authorization") }
             }
             Trouble::NoResponders => State::Waiting { reason: reason("no-responders") },
-            Trouble::Timeout | Trouble::Closed | Trouble::TooLarge => {
+            Trouble::Closed => {
                 self.set(None);
-                State::Waiting {
-                    reason: reason(if *trouble == Trouble::Closed { "unreachable" } else { "no-answer" }),
+                State::Waiting { reason: reason("unreachable") }
+            }
+            // Once it may be a leader that is gone, twice it may be the connection.
+            Trouble::Timeout | Trouble::TooLarge => {
+                if self.silent() > 1 {
+                    self.set(None);
                 }
+                State::Waiting { reason: reason("no-answer") }
             }
         }
     }

@@ -87,8 +87,18 @@ async fn go(link: &Link, wanted: &Wanted, may_create: bool) -> Result<Consumptio
 /// # Errors
 /// See [`StreamsError`]; code 10014 where it does not exist, 10059 where its stream does not.
 pub async fn info(link: &Link, stream: &str, consumer: &str) -> Result<ConsumerInfo, StreamsError> {
+    info_within(link, stream, consumer, link.answer()).await
+}
+
+/// The same, answered within this time.
+pub(crate) async fn info_within(
+    link: &Link,
+    stream: &str,
+    consumer: &str,
+    patience: Duration,
+) -> Result<ConsumerInfo, StreamsError> {
     let tail = format!("CONSUMER.INFO.{stream}.{consumer}");
-    let answer = streams::api(link, &tail, Vec::new(), &place(stream, consumer), link.answer()).await;
+    let answer = streams::api(link, &tail, Vec::new(), &place(stream, consumer), patience).await;
     read(stream, consumer, &answer.map_err(|error| named(error, stream))?)
 }
 

@@ -50,6 +50,14 @@ pub async fn get(link: &Link, stream: &str, wanted: &Wanted) -> Result<Option<St
     ask(link, stream, body).await
 }
 
+/// The first message that there is from a sequence on; none where there is none.
+///
+/// # Errors
+/// See [`Failure`].
+pub async fn first_from(link: &Link, stream: &str, first: u64) -> Result<Option<StoredMessage>, Failure> {
+    ask(link, stream, jetstream::message_get_from(first)).await
+}
+
 async fn ask(link: &Link, stream: &str, body: String) -> Result<Option<StoredMessage>, Failure> {
     let subject = link.api(&format!("STREAM.MSG.GET.{stream}"));
     let answer = link.ask(&subject, None, body.into_bytes(), link.answer()).await?;

@@ -8,12 +8,18 @@ use std::time::Duration;
 /// A server that says nothing for so long is not there any more: the second heartbeat is missed.
 const SILENCE: Duration = Duration::from_millis(2 * HEARTBEAT);
 
+/// With the end of a request: how many messages of it were not sent.
+const UNSENT: &str = "Nats-Pending-Messages";
+
 /// One request under way.
 pub(crate) struct Pull {
     messages: Subscriber,
     subject: String,
+    /// Messages that may still come.
     left: u64,
     came: u64,
+    /// Whether the server has ended it. That is said beside the messages, and on a consumer with replicas before them.
+    ended: bool,
 }
 
 /// What came of it so far.
@@ -32,7 +38,7 @@ impl Pull {
     pub(crate) async fn ask(link: &Link, stream: &str, consumer: &str, count: u64) -> Result<Self, Trouble> {
         let subject = link.api(&format!("CONSUMER.MSG.NEXT.{stream}.{consumer}"));
         let messages = link.answers(&subject, delivery::next(count).into_bytes()).await?;
-        Ok(Self { messages, subject, left: count, came: 0 })
+        Ok(Self { messages, subject, left: count, came: 0, ended: false })
     }
 
     /// Messages that came so far.
@@ -50,7 +56,8 @@ impl Pull {
             biased;
             message = self.messages.next() => message.map(|message| self.read(message)).ok_or(Trouble::Closed),
             trouble = link.trouble(Some(&self.subject)) => Err(trouble),
-            () = tokio::time::sleep(SILENCE) => Ok(Pulled::Silence),
+            // What is still to come of one that has ended is lost: it comes again.
+            () = tokio::time::sleep(SILENCE) => Ok(if self.ended { Pulled::Heard(Heard::Over) } else { Pulled::Silence }),
         }
     }
 
@@ -68,7 +75,16 @@ impl Pull {
     fn read(&mut self, message: Message) -> Pulled {
         if let Some(status) = message.status {
             let description = message.description.as_deref().unwrap_or_default();
-            return Pulled::Heard(delivery::heard(status.as_u16(), description));
+            let heard = delivery::heard(status.as_u16(), description);
+            if heard != Heard::Over {
+                return Pulled::Heard(heard);
+            }
+            self.ended = true;
+            // How many of those that were asked for were not sent.
+            let unsent =
+                message.headers.as_ref().and_then(|headers| headers.get(UNSENT)?.as_str().parse().ok());
+            self.left = self.left.saturating_sub(unsent.unwrap_or_default());
+            return Pulled::Heard(if self.left == 0 { Heard::Over } else { Heard::Heartbeat });
         }
         let list = message.headers.as_ref().map(header_list).unwrap_or_default();
         let subject = message.subject.to_string();

@@ -1,9 +1,11 @@
 //! A server's streams, read across connections, for whoever compares them with a journal.
 
+use super::find;
 use super::link::{Link, LinkError, Trouble};
 use super::read::Reader;
 use super::streams::{self, StreamsError};
 use super::target::Target;
+use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::sync::{Failure, Read, StreamInfo};
 use std::time::Duration;
 
@@ -71,6 +73,33 @@ impl<'a> Source<'a> {
                 return read;
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The same, where messages in between may be missing: then those behind them. None only where there are no more.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn read_on(
+        &mut self,
+        stream: &str,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredMessage>, Failure> {
+        let read = self.try_from(stream, after, limit).await;
+        match read {
+            Ok(read) if !read.messages.is_empty() => return Ok(read.messages),
+            Ok(_) | Err(Failure::Unreachable | Failure::NoResponders) => {}
+            Err(failure) => return Err(failure),
+        }
+        self.link().await.map_err(|error| Failure::from(&error))?;
+        let Some(link) = &self.link else { return Err(Failure::Unreachable) };
+        // The leader knows where it goes on; none behind it is the end.
+        match find::first_from(link, stream, after.saturating_add(1)).await? {
+            Some(message) if message.sequence > after.saturating_add(1) => Ok(vec![message]),
+            // It is there, and was not handed out yet.
+            Some(_) => Ok(self.read_from(stream, after, limit).await?.messages),
+            None => Ok(Vec::new()),
         }
     }
 

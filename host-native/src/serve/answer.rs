@@ -89,6 +89,7 @@ impl From<KeyError> for Failure {
             Exit::Conflict | Exit::Partial => 409,
             // A key that this host lacks is nothing that whoever asks could bring.
             Exit::Permission | Exit::Network | Exit::Interrupted => 503,
+            Exit::Denied => 403,
             Exit::Unexpected | Exit::Verification => 500,
         };
         let failure = Self::new(status, &told.code, &told.message);

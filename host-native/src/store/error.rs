@@ -85,6 +85,20 @@ pub enum StoreError {
         /// The newest known.
         supported: i64,
     },
+    /// A projection's rows were made by a newer version.
+    #[error("the projection {name} in {} was made by a newer cim-keys", path.display())]
+    NewerProjection {
+        /// The file.
+        path: PathBuf,
+        /// Which projection.
+        name: &'static str,
+    },
+    /// A projection is made anew by another process as well, or its stream went back meanwhile.
+    #[error("a projection in {} is made anew by another process, or its stream went back meanwhile", path.display())]
+    Overtaken {
+        /// The file.
+        path: PathBuf,
+    },
     /// A value cannot be read back.
     #[error("{} is damaged: {what} cannot be read", path.display())]
     Damaged {
@@ -157,6 +171,8 @@ impl StoreError {
             Self::Foreign { .. } => "store-foreign",
             Self::Older { .. } => "store-older",
             Self::Newer { .. } => "store-newer",
+            Self::NewerProjection { .. } => "projection-newer",
+            Self::Overtaken { .. } => "projection-overtaken",
             Self::Damaged { .. } => "store-damaged",
             Self::Busy { .. } => "store-busy",
             Self::Full { .. } => "store-full",

@@ -7,20 +7,26 @@
 
 mod bundle;
 mod commit;
+mod directory;
 pub(crate) mod error;
 mod facts;
 mod held;
+mod projection;
+mod rebuild;
 mod recover;
 mod report;
 mod rows;
 pub(crate) mod schema;
 mod secrets;
 mod sync;
+mod times;
 mod views;
 
 pub use bundle::Import;
 pub use commit::{Committed, Entry, Promised, Revision, Standing};
 pub use error::StoreError;
+pub use projection::{Kept, Order, Place, Projected};
+pub use rebuild::{Difference, Rebuilt};
 pub use report::Integrity;
 pub use secrets::HandOut;
 pub use sync::Batch;
@@ -65,6 +71,16 @@ impl Store {
     /// [`StoreError::Missing`] where there is none; see [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::with(schema::open(path)?, path)
+    }
+
+    /// A store of this registry that is empty, has no file and goes away with this value: for folding a stream anew.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn scratch(registry: &RegistryId) -> Result<Self, StoreError> {
+        let store = Self::with(schema::scratch()?, Path::new("(scratch)"))?;
+        store.adopt(registry)?;
+        Ok(store)
     }
 
     fn with(connection: Connection, path: &Path) -> Result<Self, StoreError> {

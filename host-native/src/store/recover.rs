@@ -1,7 +1,7 @@
 //! A journal made anew after its stream went back.
 
 use super::error::RowError;
-use super::{Store, StoreError, commit, rows};
+use super::{Store, StoreError, commit, projection, rows, times};
 use cim_keys_core::journal::{Progress, StreamIdentity};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::sync::{Confirmed, Recovery};
@@ -51,6 +51,8 @@ impl Store {
             };
             transaction.execute("UPDATE state SET progress = ?1", [rows::to_json(&progress)?])?;
             forget_pushed(transaction)?;
+            // The messages are the same, stored at other times.
+            times::forget(transaction, 0)?;
             commit::moved(transaction)?;
             Ok(true)
         })
@@ -90,6 +92,8 @@ impl Store {
                 rows::put_entity(transaction, entity, operator)?;
             }
             transaction.execute("DELETE FROM messages WHERE sequence > ?1", [recovery.progress.head])?;
+            times::forget(transaction, recovery.progress.head)?;
+            projection::drop_all(transaction)?;
             for id in &recovery.pending {
                 keep_first(transaction, id, recovery.progress.head)?;
                 let changed = transaction.execute(

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Version of the tables; a file of another one is refused.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
+/// The oldest version whose files are taken over.
+const TAKEN_OVER: i64 = 5;
 /// Marks the file as ours: `CIMK`.
 const APPLICATION: i64 = 0x4349_4D4B;
 /// How long a write waits for another process's.
@@ -113,6 +115,34 @@ CREATE TABLE pushed (account TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID
 CREATE TABLE report (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
 ";
 
+/// What version 6 has beside that of 5.
+const SINCE_6: &str = "
+CREATE INDEX entities_called ON entities (name) WHERE newest = 1;
+
+-- When the server stored a message, in nanoseconds since 1970, where that was told: of what this host appended itself an
+-- acknowledgement does not.
+CREATE TABLE times (sequence INTEGER PRIMARY KEY, nanos INTEGER NOT NULL);
+
+-- Read models: their rows are those of the generation that is live. One that is being made anew has its own beside them.
+CREATE TABLE projections (
+    generation INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    -- The last sequence that was folded.
+    sequence INTEGER NOT NULL,
+    -- live, building or dropped.
+    state TEXT NOT NULL
+);
+CREATE UNIQUE INDEX projections_live ON projections (name) WHERE state = 'live';
+CREATE TABLE projection_rows (
+    id INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL
+);
+CREATE UNIQUE INDEX projection_keys ON projection_rows (generation, key);
+";
+
 /// Makes the file with its tables, or opens one that has them.
 pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -132,6 +162,21 @@ pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
     make_tables(&connection).map_err(|error| StoreError::sqlite(path, &error))?;
     check(&connection, path)?;
     Ok(connection)
+}
+
+/// Tables in a file without a name, which goes away with the connection: room for a fold beside the store.
+pub(super) fn scratch() -> Result<Connection, StoreError> {
+    let made = || {
+        let connection = Connection::open("")?;
+        // Beyond its cache it stands on the disk, however large a registry is.
+        connection.pragma_update(None, "temp_store", "FILE")?;
+        connection.pragma_update(None, "journal_mode", "MEMORY")?;
+        connection.pragma_update(None, "cache_size", -16_000)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        make_tables(&connection)?;
+        Ok(connection)
+    };
+    made().map_err(|error| StoreError::sqlite(Path::new("(scratch)"), &error))
 }
 
 /// Opens a file that has the tables. One whose making has only begun, here or in a process that was ended, is none yet.
@@ -191,6 +236,7 @@ fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
     // Another process may have been first.
     if tables()? == 0 {
         transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(SINCE_6)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
@@ -212,9 +258,27 @@ fn marks(connection: &Connection) -> rusqlite::Result<Marks> {
     Ok(Marks { application: number("application_id")?, version: number("user_version")?, tables })
 }
 
+/// Brings a file of an older version to this one: all of what it has stays as it is.
+fn take_over(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction =
+        rusqlite::Transaction::new_unchecked(connection, rusqlite::TransactionBehavior::Immediate)?;
+    let version = || transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+    // Another process may have been first.
+    if version()? == TAKEN_OVER {
+        transaction.execute_batch(SINCE_6)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()
+}
+
 fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let Marks { application, version: found, tables } =
-        marks(connection).map_err(|error| StoreError::sqlite(path, &error))?;
+    let failed = |error| StoreError::sqlite(path, &error);
+    let mut found = marks(connection).map_err(failed)?;
+    if (found.application, found.version) == (APPLICATION, TAKEN_OVER) {
+        take_over(connection).map_err(failed)?;
+        found = marks(connection).map_err(failed)?;
+    }
+    let Marks { application, version: found, tables } = found;
     if (application, found, tables) == (0, 0, 0) {
         return Err(StoreError::Empty { path: path.to_owned() });
     }

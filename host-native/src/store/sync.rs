@@ -1,7 +1,7 @@
 //! What the sync machine asks of a store.
 
 use super::error::RowError;
-use super::{Store, StoreError, commit, facts, rows};
+use super::{Store, StoreError, commit, facts, rows, times};
 use crate::crash::{self, Step};
 use cim_keys_core::digest::Digest;
 use cim_keys_core::envelope::Envelope;
@@ -200,6 +200,7 @@ fn apply(transaction: &Transaction<'_>, persist: &Persist, operator: PublicKey) 
         let headers = rows::to_json(&message.headers)?;
         statement.execute(rusqlite::params![message.sequence, message.subject, headers, message.payload])?;
     }
+    times::note(transaction, &persist.messages)?;
     let mut statement =
         transaction.prepare_cached("INSERT OR REPLACE INTO anomalies (first, body) VALUES (?1, ?2)")?;
     for anomaly in &persist.anomalies {

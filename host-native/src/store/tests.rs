@@ -2,6 +2,8 @@
 
 mod bundle;
 mod held;
+mod paging;
+mod projection;
 mod recover;
 mod voids;
 
@@ -530,9 +532,9 @@ fn other_files_are_refused() {
         Connection::open(&versioned).unwrap().pragma_update(None, "user_version", version).unwrap();
         (Store::open(&versioned).unwrap_err(), Store::create(&versioned).unwrap_err())
     };
-    let newer = StoreError::Newer { path: versioned.clone(), found: 99, supported: 5 };
+    let newer = StoreError::Newer { path: versioned.clone(), found: 99, supported: schema::VERSION };
     assert_eq!(set(99), (newer.clone(), newer));
-    let older = StoreError::Older { path: versioned.clone(), found: 2, supported: 5 };
+    let older = StoreError::Older { path: versioned.clone(), found: 2, supported: schema::VERSION };
     assert_eq!(set(2), (older.clone(), older));
 }
 

@@ -9,7 +9,7 @@ use cim_keys_core::headers::Headers;
 use cim_keys_core::journal::State;
 use cim_keys_core::jwt::TokenId;
 use cim_keys_core::nkey::PublicKey;
-use cim_keys_core::registry::Entity;
+use cim_keys_core::registry::{Entity, EntityId};
 use cim_keys_core::rules::Reason;
 use cim_keys_core::time::Timestamp;
 use rusqlite::{OptionalExtension as _, Params, Transaction};
@@ -141,6 +141,30 @@ impl Store {
         }
     }
 
+    /// Users behind this one, of an account or of all, by their ids as text, at most `limit`: however many there are, no more
+    /// are in memory.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn users_after(
+        &self,
+        account: Option<PublicKey>,
+        after: Option<EntityId>,
+        limit: u32,
+    ) -> Result<Vec<Listed>, StoreError> {
+        // Ids of users are `user:A…/U…`: those of one account, or of all, stand between two texts.
+        let (begin, end) = match account {
+            Some(account) => (format!("user:{account}/"), format!("user:{account}0")),
+            None => ("user:".to_owned(), "user;".to_owned()),
+        };
+        let begin = after.map_or(begin, |after| after.to_string());
+        let condition = format!("id > ?1 AND id < ?2 ORDER BY id LIMIT {limit}");
+        let mut users = self.listed(&condition, [begin, end])?;
+        // As text, in which order they were asked for: keys as such have another one.
+        users.sort_by_cached_key(|listed| listed.entity.id().to_string());
+        Ok(users)
+    }
+
     /// Signing, curve and free keys of an owner, or of all.
     ///
     /// # Errors
@@ -179,6 +203,30 @@ impl Store {
             list.sort_by(|a, b| {
                 a.entity.name().cmp(b.entity.name()).then_with(|| a.entity.id().cmp(&b.entity.id()))
             });
+            Ok(list)
+        })
+    }
+
+    /// Entities at `head` behind this id, by id, at most `limit`: with each what stands in its row, none where that cannot
+    /// be read. The overlay is left out.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn at_head(&self, after: &str, limit: u32) -> Result<Vec<(String, Option<Entity>)>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT id, body FROM entities AS e
+                 WHERE id > ?1 AND position <= (SELECT settled FROM state)
+                 AND NOT EXISTS (SELECT 1 FROM entities AS l WHERE l.id = e.id AND l.position > e.position
+                                 AND l.position <= (SELECT settled FROM state))
+                 ORDER BY id LIMIT ?2",
+            )?;
+            let mut found = statement.query((after, limit))?;
+            let mut list = Vec::new();
+            while let Some(row) = found.next()? {
+                let body = rows::text(row, 1).ok().and_then(|body| rows::json(&body).ok());
+                list.push((rows::text(row, 0)?, body));
+            }
             Ok(list)
         })
     }
@@ -258,33 +306,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn trail_between(&self, after: u64, until: u64, limit: u32) -> Result<Vec<TrailEntry>, StoreError> {
-        self.read(|transaction| {
-            let mut statement = transaction.prepare_cached(
-                "SELECT sequence, subject, headers, payload FROM (
-                     SELECT sequence, subject, headers, payload FROM messages
-                     WHERE sequence > ?1 AND sequence <= ?3
-                     UNION ALL
-                     SELECT j.first + e.id % 1024, e.subject, e.headers, e.payload
-                     FROM journal AS j
-                     CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
-                     WHERE j.first > ?1 - 1000 AND j.first <= ?3
-                     AND j.first + e.id % 1024 > ?1 AND j.first + e.id % 1024 <= ?3
-                     AND NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.sequence = j.first + e.id % 1024)
-                 ) ORDER BY sequence LIMIT ?2",
-            )?;
-            let sequence = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-            let mut found = statement.query([sequence(after), i64::from(limit), sequence(until)])?;
-            let mut list = Vec::new();
-            while let Some(row) = found.next()? {
-                list.push(TrailEntry {
-                    sequence: row.get(0)?,
-                    subject: row.get(1)?,
-                    headers: rows::json(&rows::text(row, 2)?)?,
-                    payload: row.get(3)?,
-                });
-            }
-            Ok(list)
-        })
+        self.read(|transaction| trail(transaction, (after, until), limit, usize::MAX))
     }
 
     /// Events of pending and held commands, in journal order.
@@ -292,26 +314,43 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn pending_events(&self, limit: u32) -> Result<Vec<PendingEvent>, StoreError> {
+        let mut list = Vec::new();
+        if limit > 0 {
+            self.each_pending(|event| {
+                list.push(event);
+                list.len() < limit as usize
+            })?;
+        }
+        Ok(list)
+    }
+
+    /// The same one after another, as long as `take` says true.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn each_pending(&self, mut take: impl FnMut(PendingEvent) -> bool) -> Result<(), StoreError> {
         self.read(|transaction| {
             let mut statement = transaction.prepare_cached(
                 "SELECT j.position, j.command_id, j.state, e.subject, e.headers, e.payload
                  FROM journal AS j
                  CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
-                 WHERE j.state IN ('pending', 'held') ORDER BY j.position, e.id LIMIT ?1",
+                 WHERE j.state IN ('pending', 'held') ORDER BY j.position, e.id",
             )?;
-            let mut found = statement.query([limit])?;
-            let mut list = Vec::new();
+            let mut found = statement.query([])?;
             while let Some(row) = found.next()? {
-                list.push(PendingEvent {
+                let event = PendingEvent {
                     position: row.get(0)?,
                     command_id: rows::uuid(row, 1)?,
                     state: facts::state(&rows::text(row, 2)?)?,
                     subject: row.get(3)?,
                     headers: rows::json(&rows::text(row, 4)?)?,
                     payload: row.get(5)?,
-                });
+                };
+                if !take(event) {
+                    break;
+                }
             }
-            Ok(list)
+            Ok(())
         })
     }
 
@@ -329,6 +368,14 @@ impl Store {
             }
             Ok(list)
         })
+    }
+
+    /// Those of them that have to do with what lies behind a sequence, up to another one.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn anomalies_between(&self, after: u64, until: u64) -> Result<Vec<Anomaly>, StoreError> {
+        self.read(|transaction| anomalies(transaction, after, until))
     }
 
     /// What is known of an account's token on the servers.
@@ -357,4 +404,62 @@ fn pushed(transaction: &Transaction<'_>, account: PublicKey) -> Result<Option<Pu
     let mut statement = transaction.prepare_cached("SELECT body FROM pushed WHERE account = ?1")?;
     let body = statement.query_row([account.to_string()], |row| rows::text(row, 0)).optional()?;
     body.map(|body| rows::json(&body)).transpose()
+}
+
+/// Messages on the stream behind a sequence, up to another one; no more once their payloads have so many bytes.
+pub(super) fn trail(
+    transaction: &Transaction<'_>,
+    (after, until): (u64, u64),
+    limit: u32,
+    bytes: usize,
+) -> Result<Vec<TrailEntry>, RowError> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT sequence, subject, headers, payload FROM (
+             SELECT sequence, subject, headers, payload FROM messages
+             WHERE sequence > ?1 AND sequence <= ?3
+             UNION ALL
+             SELECT j.first + e.id % 1024, e.subject, e.headers, e.payload
+             FROM journal AS j
+             CROSS JOIN envelopes AS e ON e.id >= j.position * 1024 AND e.id < (j.position + 1) * 1024
+             WHERE j.first > ?1 - 1000 AND j.first <= ?3
+             AND j.first + e.id % 1024 > ?1 AND j.first + e.id % 1024 <= ?3
+             AND NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.sequence = j.first + e.id % 1024)
+         ) ORDER BY sequence LIMIT ?2",
+    )?;
+    let sequence = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let mut found = statement.query([sequence(after), i64::from(limit), sequence(until)])?;
+    let (mut list, mut size) = (Vec::new(), 0);
+    while let Some(row) = found.next()? {
+        let payload: Vec<u8> = row.get(3)?;
+        size += payload.len();
+        list.push(TrailEntry {
+            sequence: row.get(0)?,
+            subject: row.get(1)?,
+            headers: rows::json(&rows::text(row, 2)?)?,
+            payload,
+        });
+        if size >= bytes {
+            break;
+        }
+    }
+    Ok(list)
+}
+
+/// Messages of a command at most, and so of an anomaly.
+const LONGEST: u64 = 1000;
+
+/// Anomalies that may have messages behind a sequence, up to another one.
+pub(super) fn anomalies(
+    transaction: &Transaction<'_>,
+    after: u64,
+    until: u64,
+) -> Result<Vec<Anomaly>, RowError> {
+    let mut statement = transaction
+        .prepare_cached("SELECT body FROM anomalies WHERE first > ?1 AND first <= ?2 ORDER BY first")?;
+    let mut found = statement.query([after.saturating_sub(LONGEST), until])?;
+    let mut list = Vec::new();
+    while let Some(row) = found.next()? {
+        list.push(rows::json(&rows::text(row, 0)?)?);
+    }
+    Ok(list)
 }

@@ -2,7 +2,9 @@
 
 mod bundle;
 mod crash;
+mod creds;
 mod keys;
 mod refusals;
 mod tool;
 mod verbs;
+mod why;

@@ -67,12 +67,18 @@ exports! {
     jwt_zero_limits() { (shown(AccountLimits::zero()), shown(UserRights::zero())) }
     jwt_sharing(stream: bool, account: PublicKey, subject: String) {
         let kind = if stream { ShareKind::Stream } else { ShareKind::Service };
-        (shown(Export::new(kind, subject.as_str())), shown(Import::new(kind, account, subject)))
+        let import = Import::new(kind, account, subject.as_str());
+        let names = (import.local(), import.exported().to_owned());
+        (shown(Export::new(kind, subject)), shown(&import), names)
     }
     jwt_subjects(outer: String, inner: String) {
-        (subject::valid_subject(&outer), subject::is_literal(&outer), subject::contains(&outer, &inner))
+        let both = (subject::contains(&outer, &inner), subject::overlap(&outer, &inner));
+        (subject::valid_subject(&outer), subject::is_literal(&outer), both)
     }
     jwt_template_variables(entry: String) { shown(template::variables(&entry)?) }
+    jwt_template_expand(list: Vec<String>, user: Unsigned, account: Unsigned) {
+        shown(template::expand(&list, user.claims(), account.claims()))
+    }
 
     creds_format(token: Token, seed: String) {
         creds::format(&token, &KeyPair::from_seed(&seed)?)?.expose().to_owned()

@@ -12,6 +12,7 @@ mod consume;
 mod identity;
 mod message;
 mod outbox;
+mod projection;
 mod registry;
 mod sync;
 

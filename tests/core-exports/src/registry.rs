@@ -7,9 +7,14 @@ use cim_keys_core::bundle::{self, Bundle};
 use cim_keys_core::context::RegistryId;
 use cim_keys_core::envelope;
 use cim_keys_core::event::Event;
+use cim_keys_core::issue::{ScopedUser, scoped_user};
 use cim_keys_core::nkey::PublicKey;
-use cim_keys_core::registry::{Entity, EntityId, Facts, Lookup, Recorded, Registry, evolve};
+use cim_keys_core::registry::{
+    Account, Entity, EntityId, Facts, Lookup, Operator, Recorded, Registry, User, evolve,
+};
 use cim_keys_core::rules;
+use cim_keys_core::verify::{Finding, Verifier};
+use cim_keys_core::why::{Parties, Question, why};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -46,6 +51,23 @@ exports! {
     }
     registry_evolve(entity: Option<Entity>, message: StoredMessage) { evolve(entity, &event(&message)?) }
     registry_new(id: RegistryId) { shown(Registry::new(id)) }
+    why_judge(operator: Operator, account: Account, user: User, question: Question) {
+        why(&Parties { operator: &operator, account: &account, user: &user }, &question)?
+    }
+    issue_scoped_user(account: PublicKey, issuer: PublicKey, user: PublicKey, name: String, issued_at: i64, ttl: i64) {
+        scoped_user(ScopedUser { account, issuer, user, name, tags: Vec::new(), issued_at, ttl })?
+    }
+    verify_walk(state: State, messages: Vec<StoredMessage>) {
+        let registry = state.registry();
+        let mut verifier = Verifier::new(registry.id().clone());
+        let portion = verifier.take(messages);
+        let mut facts = registry.facts(&portion.lookups(verifier.registry()), false);
+        let judged = verifier.judge(portion, &mut facts)?;
+        let mut findings = judged.findings;
+        findings.extend(verifier.finish(u64::MAX));
+        findings.push(Finding::new(0, 0, "end", "of the walk"));
+        (findings, judged.entities, judged.recorded, verifier.walked())
+    }
     registry_put(state: State, entity: Entity) {
         let mut registry = state.registry();
         registry.put(entity);

@@ -76,7 +76,8 @@ exports! {
         (jetstream::direct_get(first, count), jetstream::message_get(first))
     }
     jetstream_requests_of(subject: Subject, first: u64) {
-        (jetstream::message_get_next(&subject, first), jetstream::message_get_last(&subject))
+        let (next, last) = (jetstream::message_get_next(&subject, first), jetstream::message_get_last(&subject));
+        (next, last, jetstream::message_get_from(first))
     }
     jetstream_server_version(text: String) { jetstream::server_version(&text) }
     jetstream_accepted(answer: String) { jetstream::accepted(answer.as_bytes())? }

@@ -5,6 +5,7 @@
 pub mod append;
 pub mod commit;
 pub mod latency;
+pub mod lookup;
 pub mod memory;
 pub mod mint;
 mod registry;
@@ -40,6 +41,12 @@ pub struct Plan {
     pub wasm_mints: usize,
     /// Rounds of that.
     pub wasm_rounds: usize,
+    /// Users of the large registry that is looked into.
+    pub users: u64,
+    /// Look-ups in a round, in each registry.
+    pub lookups: usize,
+    /// Rounds of that.
+    pub lookup_rounds: usize,
 }
 
 impl Default for Plan {
@@ -54,13 +61,17 @@ impl Default for Plan {
             singles: 200,
             wasm_mints: 30,
             wasm_rounds: 7,
+            users: 1_000_000,
+            lookups: 20,
+            lookup_rounds: 9,
         }
     }
 }
 
-/// What can be measured by itself. `memory` is measured only where it is named: its journal takes minutes to make.
-pub const PARTS: [&str; 8] =
-    ["mint", "mint-wasm", "page", "commit", "append", "append-sync-always", "latency", "memory"];
+/// What can be measured by itself. `memory` and `lookup` are measured only where they are named: what they need takes minutes
+/// to make.
+pub const PARTS: [&str; 9] =
+    ["mint", "mint-wasm", "page", "commit", "append", "append-sync-always", "latency", "memory", "lookup"];
 
 /// One ratio and what it comes from.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +91,8 @@ pub struct Report {
     /// Bytes of the page's first load, and of the wasm in it, compressed.
     page: Option<(u64, u64)>,
     memory: Option<memory::Outcome>,
+    /// Bytes of memory that a look-up took at most.
+    lookup_peak: Option<u64>,
 }
 
 /// Measures all of it. `progress` hears what is being done, and how far it is where that takes long.
@@ -167,7 +180,24 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Report {
             raw: json!({ "events": plan.singles }),
         });
     }
-    Report { measured, page, memory }
+    let mut lookup_peak = None;
+    if plan.only.iter().any(|name| name == "lookup") {
+        let lookup::Outcome { now, past, users, peak } =
+            lookup::measure(plan.users, plan.lookups, plan.lookup_rounds, |done| {
+                progress(&format!("making users: {done} of {}", plan.users));
+            });
+        lookup_peak = Some(peak);
+        for (name, pair) in [("lookup_1m_vs_1k", now), ("lookup_at_1m_vs_1k", past)] {
+            measured.push(Measured {
+                name,
+                pair,
+                words: ("users shown in the large registry", "in one of a thousand"),
+                figures: ("large_per_second", "small_per_second"),
+                raw: json!({ "users": users, "lookups_a_round": plan.lookups }),
+            });
+        }
+    }
+    Report { measured, page, memory, lookup_peak }
 }
 
 impl Report {
@@ -199,6 +229,9 @@ impl Report {
             all["drain_peak_bytes"] = json!(memory.peak);
             all["drain_events"] = json!(memory.events);
         }
+        if let Some(peak) = self.lookup_peak {
+            all["lookup_peak_bytes"] = json!(peak);
+        }
         all
     }
 }
@@ -228,6 +261,9 @@ impl fmt::Display for Report {
         }
         if let Some(memory::Outcome { events, peak }) = &self.memory {
             writeln!(f, "publishing {events} events took {} MB of memory at most", peak / 1_000_000)?;
+        }
+        if let Some(peak) = self.lookup_peak {
+            writeln!(f, "showing a user took {} MB of memory at most", peak / 1_000_000)?;
         }
         write!(f, "above 1 is faster; medians of rounds in turns")
     }

@@ -1,15 +1,16 @@
-//! `bench [--output text|json] [--events N] [--rounds N] [--only PART,...]`: ratios against baselines of the same run. Progress goes to a terminal alone.
+//! `bench [--output text|json] [--events N] [--rounds N] [--users N] [--only PART,...]`: ratios against baselines of the same run. Progress goes to a terminal alone.
 
 use cim_keys_tests::bench::{self, PARTS, Plan};
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench [--output text|json] [--events N] [--rounds N] [--only PART,...]
+usage: bench [--output text|json] [--events N] [--rounds N] [--users N] [--only PART,...]
   --output  text (default), or one JSON object on one line: `ratios` by name, `raw` figures beside
   --events  how many events a round of appending has; 100000 where nothing is said. Each is committed by itself first
   --rounds  rounds of appending; 3 where nothing is said
-  --only    parts: mint, mint-wasm, page, commit, append, append-sync-always, latency, memory (only where it is named)";
+  --only    parts: mint, mint-wasm, page, commit, append, append-sync-always, latency, memory, lookup (these two only where they are named)
+  --users   users of the registry that `lookup` looks into; 1000000 where nothing is said";
 
 struct Arguments {
     json: bool,
@@ -23,6 +24,13 @@ fn main() -> ExitCode {
     {
         let outcome = bench::memory::drain(folder.as_ref(), url);
         return print(&format!("{} {}", outcome.events, outcome.peak));
+    }
+    if let [word, folder, name, at @ ..] = &words[..]
+        && word == "--show"
+    {
+        let (ended, memory) = bench::lookup::show(folder, name, at.first().map(String::as_str));
+        let _ = writeln!(std::io::stderr(), "{memory}");
+        return ended;
     }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(Some(arguments)) => arguments,
@@ -64,6 +72,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
                 let text = value()?;
                 let events = text.parse().ok().filter(|events| *events > 0);
                 arguments.plan.events = events.ok_or(format!("--events wants a number, not `{text}`"))?;
+            }
+            "--users" => {
+                let text = value()?;
+                let users = text.parse().ok().filter(|users| *users > 0);
+                arguments.plan.users = users.ok_or(format!("--users wants a number, not `{text}`"))?;
             }
             "--rounds" => {
                 let text = value()?;

@@ -113,7 +113,7 @@ fn command_of(message: &cim_keys_core::admission::StoredMessage) -> Option<Uuid>
     body["data"]["command"]["id"].as_str()?.parse().ok()
 }
 
-fn killed(mut child: Child) -> Output {
+pub(super) fn killed(mut child: Child) -> Output {
     child.kill().expect("it can be ended");
     child.wait_with_output().expect("its output")
 }

@@ -18,6 +18,7 @@ mod entry;
 mod foreign;
 mod journals;
 mod kills;
+mod projections;
 mod servers;
 mod wires;
 mod worker;

@@ -1,7 +1,8 @@
 //! The table.
 
 use super::{
-    NotRun, Run, consumers, damage, entropy, entry, foreign, journals, kills, servers, wires, writers,
+    NotRun, Run, consumers, damage, entropy, entry, foreign, journals, kills, projections, servers, wires,
+    writers,
 };
 
 /// A row of the table.
@@ -37,6 +38,13 @@ pub const ROWS: &[Row] = &[
         200,
         30,
         kills::at_any_moment,
+    ),
+    row(
+        "1b",
+        "SIGKILL while projections are folded and made anew",
+        200,
+        8,
+        projections::killed_while_folding,
     ),
     row(
         "2",

@@ -15,6 +15,7 @@ use cim_keys_core::command::Command;
 use cim_keys_core::journal::State;
 use cim_keys_core::jwt::AccountLimits;
 use cim_keys_core::nkey::PublicKey;
+use cim_keys_core::projection::all;
 use cim_keys_core::subjects::Namespace;
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -37,14 +38,18 @@ struct Orders {
     end: String,
 }
 
-/// Works by these words: `bulk` creates and publishes side by side until it is killed, `steps` does a little of everything,
-/// `drain` publishes what is there and hands out creds that were promised, `consume` handles messages.
+/// Works by these words: `project` folds and makes anew until it is killed, `bulk` creates and publishes side by side until it
+/// is killed, `steps` does a little of everything, `drain` publishes what is there and hands out creds that were promised,
+/// `consume` handles messages.
 ///
 /// # Errors
 /// What it cannot do.
 pub fn work(words: &[String]) -> Result<(), String> {
     let Some((verb, rest)) = words.split_first() else { return Err("a verb is missing".to_owned()) };
     let orders = parse(rest)?;
+    if verb == "project" {
+        return project(&orders);
+    }
     if verb == "consume" {
         return super::consumers::consume(&orders.folder, &orders.url, &orders.end);
     }
@@ -219,6 +224,27 @@ fn bulk(orders: &Orders, mine: &Host) -> Result<(), String> {
     })
 }
 
+/// Folds what there is and makes it anew, again and again.
+fn project(orders: &Orders) -> Result<(), String> {
+    let store = Store::open(&orders.folder.join("store.db")).map_err(said)?;
+    loop {
+        store.project_all().map_err(said)?;
+        remake(&store)?;
+    }
+}
+
+/// Makes all projections anew: nothing of them is wrong.
+fn remake(store: &Store) -> Result<(), String> {
+    for projection in all() {
+        let mut wrong = None;
+        store.rebuild(projection, false, |difference| wrong = Some(difference)).map_err(said)?;
+        if let Some(difference) = wrong {
+            return Err(format!("I5: {} {difference:?}", projection.name()));
+        }
+    }
+    Ok(())
+}
+
 fn steps(orders: &Orders, mine: &Host) -> Result<(), String> {
     let made = Mutex::new(BTreeSet::new());
     if let Some(path) = &orders.bundle {
@@ -241,6 +267,8 @@ fn steps(orders: &Orders, mine: &Host) -> Result<(), String> {
         files::replace(&orders.folder.join("note"), format!("round {round}").as_bytes()).map_err(said)?;
         done("noted", round)?;
         publish(mine, orders, &made)?;
+        mine.store().project_all().map_err(said)?;
+        remake(mine.store())?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use cim_keys_tests::tools::Version;
 use serde_json::{Value, json};
 
 /// A person with a registry on a server of its own, and creds for these roles.
-fn published() -> (Person, NatsServer) {
+pub(super) fn published() -> (Person, NatsServer) {
     let person = Person::new();
     assert_eq!(person.run(&["init", "--name", "Example"]).status, Some(0));
     let place = "/folder-of-the-server";
@@ -38,7 +38,7 @@ fn published() -> (Person, NatsServer) {
     (person, server)
 }
 
-/// Messages 2 and 3 are given up, 4 is tried once and given up by the server.
+/// Messages 2 and 3 are given up.
 async fn picky(delivery: &Delivery) -> Result<(), HandlerError> {
     match delivery.sequence() {
         2 => Err(HandlerError::poison("no such account\n\u{1b}[2J")),

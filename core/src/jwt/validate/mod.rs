@@ -13,6 +13,7 @@ use super::operator::Operator;
 use super::{Body, Claims, ClaimsError, Rule};
 use crate::nkey::{Kind, PublicKey};
 
+pub(super) use sharing::starred;
 pub use user::validate_user;
 
 /// Checks everything that can be said about claims by themselves; the first broken rule is named with its place.

@@ -120,14 +120,19 @@ fn local_name(import: &Import) -> Cow<'_, str> {
     if import.local_subject.is_empty() {
         return Cow::Borrowed(&import.subject);
     }
+    Cow::Owned(starred(&import.local_subject))
+}
+
+/// A local subject with `*` in the place of each `$n`.
+pub(in crate::jwt) fn starred(local: &str) -> alloc::string::String {
     let mut name = alloc::string::String::new();
-    for (index, token) in import.local_subject.split('.').enumerate() {
+    for (index, token) in local.split('.').enumerate() {
         if index > 0 {
             name.push('.');
         }
         name.push_str(if reference(token).is_some() { "*" } else { token });
     }
-    Cow::Owned(name)
+    name
 }
 
 fn overlap(a: &str, b: &str) -> bool {

@@ -5,8 +5,9 @@ use super::super::exit_nats::LOST;
 use super::{Check, Findings, State};
 use crate::error::KeyError;
 use crate::host::Host;
+use crate::nats::consumers;
 use crate::nats::link::{Link, Trouble};
-use crate::nats::streams::{Wanted, is_older};
+use crate::nats::streams::{StreamsError, Wanted, is_older};
 use cim_keys_core::jetstream::{self, AnswerError};
 use cim_keys_core::journal::StreamIdentity;
 use cim_keys_core::stream::{KEYS_ARCHIVE, KEYS_EVENTS, StreamConfig};
@@ -81,7 +82,36 @@ pub(super) async fn look(
         settings(findings, &wanted.archive, info);
         affairs(findings, &archive);
     }
+    if events_info.is_some() {
+        consumption(findings, link, &wanted).await;
+    }
     Ok(())
+}
+
+/// Whether what durable consumption needs is there, as it must be, and not paused: a paused consumer looks healthy.
+async fn consumption(findings: &mut Findings, link: &Link, wanted: &Wanted) {
+    let check = "durable consumers";
+    match consumers::look(link, wanted).await {
+        Ok(found) => {
+            for warning in found.warnings() {
+                findings.warn(check, warning, "let it go on: `nats consumer resume`, as whoever may");
+            }
+            if found.warnings().is_empty() {
+                let names = found.consumers.iter().map(|consumer| consumer.config.name.as_str());
+                findings.ok(check, names.collect::<Vec<_>>().join(", "));
+            }
+        }
+        Err(error @ StreamsError::ConsumerDiffers { .. }) | Err(error @ StreamsError::Differs { .. }) => {
+            findings.fail(check, error.to_string(), "set what differs, or let it be made anew");
+        }
+        // Creds that do not see them are good for all else.
+        Err(StreamsError::NoAnswer { .. }) => {}
+        Err(error) => {
+            let again = findings.again.clone();
+            let fix = format!("cim-keys{again} sync makes them, on a host that keeps the steward's key");
+            findings.warn(check, format!("nothing can be consumed durably: {error}"), fix);
+        }
+    }
 }
 
 /// Whether no message was taken out of the middle: nothing behind one is read any more.

@@ -1,0 +1,5 @@
+//! Core's `why` against real servers.
+
+mod generated;
+mod measured;
+mod standing;
