@@ -434,7 +434,7 @@ mod tests {
             (&[letter(), dropped.clone(), retry.clone()], Standing::Retrying),
             (&[letter(), retry.clone(), dropped.clone(), handled.clone()], Standing::Dropped),
             (&[letter(), retry.clone(), handled.clone(), dropped.clone()], Standing::Handled),
-            (&[retry.clone()], Standing::Retrying),
+            (core::slice::from_ref(&retry), Standing::Retrying),
         ] {
             let letters = fold(words);
             let entry = letters.get(&place()).unwrap();

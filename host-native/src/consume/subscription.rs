@@ -184,10 +184,12 @@ impl<'a> Subscription<'a> {
             return Ok(link);
         }
         self.pull = None;
-        while self.beside {
-            tokio::time::sleep(BESIDE).await;
-            if let Some(link) = self.way.link().filter(|link| !link.is_closed()) {
-                return Ok(link);
+        if self.beside {
+            loop {
+                tokio::time::sleep(BESIDE).await;
+                if let Some(link) = self.way.link().filter(|link| !link.is_closed()) {
+                    return Ok(link);
+                }
             }
         }
         self.way.set(None);

@@ -15,7 +15,7 @@ fn a_registry_is_founded_with_its_accounts_and_roles() {
         founded["accounts"].as_array().unwrap().iter().map(|a| text(a, "/name")).collect();
     assert_eq!(names, ["SYS", "KEYS", "KEYS_EDGE"]);
     assert!(text(&founded, "/operator").starts_with('O'));
-    assert_eq!(founded["events"].as_array().unwrap().len(), 12);
+    assert_eq!(founded["events"].as_array().unwrap().len(), 14);
     assert_eq!(mode(&tool.data().join("store.db")), 0o600);
     assert_eq!(mode(&tool.path(".config/cim-keys/identity.age")), 0o600);
     assert_eq!(mode(&tool.data()), 0o700);

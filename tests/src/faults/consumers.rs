@@ -198,9 +198,12 @@ fn behind(run: &mut Run) {
     run.bounded(&format!("{count} messages behind, {rate:.0} a second, handled twice"), 0, 0);
 }
 
+/// What is played, and how.
+type Way = (&'static str, fn(&mut Run));
+
 /// Row 19.
 pub(super) fn not_handled(run: &mut Run) -> Result<(), NotRun> {
-    let ways: [(&str, fn(&mut Run)); 4] = [
+    let ways: [Way; 4] = [
         ("poison", |run| unhandled(run, "poison", HandlerError::poison("no such thing"))),
         ("a handler that always fails", |run| unhandled(run, "exhausted", HandlerError::retry("it is away"))),
         ("no stream of dead letters", no_letters),

@@ -75,6 +75,5 @@ fn deliveries_go_on_within_15_s_after_the_node_of_the_consumer_is_lost() {
     });
     assert!(!cluster.node(leader).is_running(), "it was lost");
     assert!(quiet < RESUMED, "nothing came for {quiet:?}");
-    eprintln!("nothing came for {quiet:?}");
     assert_eq!(seen, (0..MESSAGES).collect());
 }

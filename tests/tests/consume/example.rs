@@ -15,16 +15,16 @@ async fn a_service_handles_each_event_of_the_keys() {
     let stop = Notify::new();
     let mut handled = 0;
     let tally = consume_events::greet_users(context.to_str().unwrap(), stop.notified(), |told| {
-        // The founding is 12 events, each role's creds are a user.
+        // The founding is 14 events, each role's creds are a user.
         if matches!(told, Told::Handled(_)) {
             handled += 1;
-            if handled == 15 {
+            if handled == 17 {
                 stop.notify_one();
             }
         }
     })
     .await
     .unwrap();
-    assert_eq!((tally.handled, tally.failed, tally.dead), (15, 0, 0));
+    assert_eq!((tally.handled, tally.failed, tally.dead), (17, 0, 0));
     drop(server);
 }
