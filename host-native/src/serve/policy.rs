@@ -282,7 +282,6 @@ impl PolicyError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cim_keys_core::jwt::UserRights;
     use cim_keys_core::nkey::KeyPair;
 
     fn key(kind: Kind, number: u8) -> PublicKey {
@@ -314,7 +313,7 @@ mod tests {
         );
         let policy = policy(&rule).unwrap();
         assert!(policy.allows(&ask).is_some());
-        let own = Grant::Own(Box::new(UserRights::default()));
+        let own = Grant::Own(Box::default());
         let other = Grant::Role("other".into());
         let different = [
             Ask { caller: Caller { user: key(Kind::User, 9), ..caller }, ..ask },
