@@ -15,8 +15,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What a first `sync` makes on a server.
-const CREATED: [&str; 6] =
-    ["KEYS_EVENTS", "KEYS_ARCHIVE", "KEYS_DEAD", "keys-projector", "keys-service", "keys-service-retry"];
+const CREATED: [&str; 7] = [
+    "KEYS_EVENTS",
+    "KEYS_ARCHIVE",
+    "KEYS_DEAD",
+    "keys-projector",
+    "keys-service",
+    "keys-service-retry",
+    "KEYS_ISSUED",
+];
 
 /// Starts `up` and gives the line that it prints when it is ready.
 fn up(person: &Person) -> (Running, Value) {
@@ -86,7 +93,10 @@ fn up_stays_until_it_is_told_to_stop_and_others_work_with_it() {
         (&ready["events_read_back"], &Value::from(0))
     );
     let roles: Vec<&String> = ready["creds"].as_object().unwrap().keys().collect();
-    assert_eq!(roles, ["app", "auditor", "browser", "host", "resolver", "service", "steward"]);
+    assert_eq!(
+        roles,
+        ["app", "auditor", "browser", "client", "host", "resolver", "responder", "service", "steward"]
+    );
 
     let second =
         person.run(&["up", "--data", "system", "--nats-server", Version::Newest.binary().to_str().unwrap()]);
@@ -171,7 +181,7 @@ fn a_server_without_accounts_takes_it_with_a_warning() {
     assert!(first.stderr.contains("whoever gets in can append to the stream and delete it"), "{first:?}");
     let first = first.json();
     assert_eq!(first["created"], serde_json::json!(CREATED));
-    assert_eq!((&first["published"], &first["pending"]), (&15.into(), &0.into()));
+    assert_eq!((&first["published"], &first["pending"]), (&17.into(), &0.into()));
     // By the environment, and by a natscli context.
     let mut command = person.command(&["sync", "--output", "json"]);
     assert_eq!(said(command.env("NATS_URL", &url).output().unwrap()).json()["published"], 0);
@@ -186,7 +196,7 @@ fn a_server_without_accounts_takes_it_with_a_warning() {
     );
     let mut client = Client::connect(server.address()).unwrap();
     let ids = event_ids(&mut client);
-    assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (15, 15));
+    assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (17, 17));
     let push = person.run(&["push", "--server", &url]);
     assert_eq!(push.status, Some(5), "{push:?}");
     assert!(push.stderr.contains("no accounts"), "{push:?}");
@@ -215,7 +225,7 @@ fn a_run_killed_before_the_acknowledgement_leaves_each_event_once() {
     child.end();
     let mut client = Client::connect(server.address()).unwrap();
     let stored =
-        wait::until("the events are stored", || Some(event_ids(&mut client)).filter(|ids| ids.len() == 15));
+        wait::until("the events are stored", || Some(event_ids(&mut client)).filter(|ids| ids.len() == 17));
     // Until the server forgets their ids.
     let known = Instant::now();
     wait::until("the duplicate window is over", || {
@@ -224,7 +234,7 @@ fn a_run_killed_before_the_acknowledgement_leaves_each_event_once() {
     let second = person.run(&words).json();
     assert_eq!(
         (&second["published"], &second["pending"], &second["read"]),
-        (&15.into(), &0.into(), &15.into())
+        (&17.into(), &0.into(), &17.into())
     );
     assert_eq!(event_ids(&mut client), stored);
 }
@@ -260,7 +270,7 @@ fn a_configured_server_trusts_what_was_made_offline() {
     assert_eq!(reader.status, Some(6), "{reader:?}");
     assert!(reader.stderr.contains("not permitted: cowboyai.security.keys."), "{reader:?}");
     let synced = person.run(&["sync", "--context", "./host.json", "--output", "json"]).json();
-    assert_eq!((&synced["published"], &synced["warnings"]), (&17.into(), &serde_json::json!([])));
+    assert_eq!((&synced["published"], &synced["warnings"]), (&19.into(), &serde_json::json!([])));
     assert_eq!(person.run(&["sync", "--context", "./auditor.json"]).status, Some(0));
     assert_eq!(person.run(&["user", "revoke", "bob", "--account", "APP"]).status, Some(0));
     let status = person.run(&["status", "--context", "./host.json", "--output", "json"]).json();

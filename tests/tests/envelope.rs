@@ -75,8 +75,8 @@ fn headers_and_payload_are_what_the_design_says() {
     let messages = stored();
     assert_eq!(
         messages.len(),
-        19,
-        "12 of the founding, 2 of the account, 2 users, 1 change, 2 of the revocation"
+        21,
+        "14 of the founding, 2 of the account, 2 users, 1 change, 2 of the revocation"
     );
     let given = ["operator.created", "account.created", "user.created", "key.generated", "user.revoked"];
     for operation in given {

@@ -61,7 +61,10 @@ fn a_new_folder_becomes_a_system_and_can_be_gone_on_with() {
         assert_eq!(ready.server_version, "2.15.1");
         assert!(ready.websocket_url.starts_with("ws://127.0.0.1:"));
         let roles: Vec<&str> = ready.creds.keys().map(String::as_str).collect();
-        assert_eq!(roles, ["app", "auditor", "browser", "host", "resolver", "service", "steward"]);
+        assert_eq!(
+            roles,
+            ["app", "auditor", "browser", "client", "host", "resolver", "responder", "service", "steward"]
+        );
         assert_eq!(system.notes.len(), 3, "{:?}", system.notes);
         assert!(system.notes.iter().any(|note| note.starts_with("no page: ")), "{:?}", system.notes);
         assert_eq!((&ready.page_url, &ready.signing_key), (&None, &None));

@@ -202,7 +202,8 @@ async fn whoever_works_for_long_keeps_the_message_and_whoever_stops_gives_it_bac
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     let mut consumer = subscription(Target::open(&url));
     let again = next(&mut consumer).await;
-    assert_eq!((again.sequence(), again.delivered()), (3, 2));
+    assert_eq!(again.sequence(), 3);
+    assert!(again.delivered() > 1, "it was given back");
 }
 
 #[tokio::test]

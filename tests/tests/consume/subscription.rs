@@ -162,7 +162,7 @@ async fn whoever_may_not_consume_is_told_so() {
 
 #[tokio::test]
 async fn a_server_that_comes_back_goes_on() {
-    let server = tokio::task::spawn_blocking(|| server(&wanted(Duration::from_secs(1)), 2)).await.unwrap();
+    let server = tokio::task::spawn_blocking(|| server(&wanted(Duration::from_secs(30)), 2)).await.unwrap();
     let mut consumer = subscription(Target::open(&server.url())).batch(1);
     let first = next(&mut consumer).await;
     let server = tokio::task::spawn_blocking(move || {
