@@ -46,7 +46,7 @@ fn plan() -> Value {
     json!({
         "now": "2026-11-24T15:00:00.000Z",
         "actor": "sandbox",
-        "entropy": entropy(19),
+        "entropy": entropy(22),
         "operator": "Example",
         "accounts": [{ "name": "APP", "users": [{ "name": "alice", "publish": ["a.>"] }, { "name": "bob" }] }],
     })
@@ -84,7 +84,7 @@ fn equal_plans_give_equal_bytes_and_each_verb_its_part() {
 
 #[test]
 fn bad_plans_make_nothing_and_say_what_to_do() {
-    let secret = entropy(19);
+    let secret = entropy(22);
     let with = |change: &dyn Fn(&mut Value)| {
         let mut plan = plan();
         change(&mut plan);
@@ -94,8 +94,8 @@ fn bad_plans_make_nothing_and_say_what_to_do() {
     let pattern = secret[..64 * 3].to_owned() + &"0123456789abcdef".repeat(4) + &secret[64 * 4..];
     let repeated = secret[..64 * 3].to_owned() + &secret[..64] + &secret[64 * 4..];
     let cases: &[(&[&str], String, i32, &str)] = &[
-        (&["bundle"], put("entropy", entropy(18).into()), 3, "1216 hex characters"),
-        (&["bundle"], put("entropy", "".into()), 3, "brings 0 pieces of entropy and needs 19"),
+        (&["bundle"], put("entropy", entropy(21).into()), 3, "1408 hex characters"),
+        (&["bundle"], put("entropy", "".into()), 3, "brings 0 pieces of entropy and needs 22"),
         (&["bundle"], put("entropy", secret[1..].into()), 3, "64 characters"),
         (&["bundle"], put("entropy", format!("g{}", &secret[1..]).into()), 3, "hex"),
         (&["bundle"], put("entropy", json!([secret])), 3, "another kind of value"),
@@ -142,7 +142,7 @@ fn bad_plans_make_nothing_and_say_what_to_do() {
         assert!(ran.stderr.contains("hint: "), "{}", ran.stderr);
         assert_eq!(ran.stdout, "", "{words:?}");
         assert!(
-            (0..19).all(|piece| !ran.stderr.contains(&secret[piece * 64..piece * 64 + 16])),
+            (0..22).all(|piece| !ran.stderr.contains(&secret[piece * 64..piece * 64 + 16])),
             "entropy is shown"
         );
     }

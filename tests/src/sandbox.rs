@@ -19,7 +19,7 @@ pub fn plan() -> Value {
     json!({
         "now": ambient.now(),
         "actor": "sandbox",
-        "entropy": (0..13 + 3 + 4).map(|_| piece()).collect::<String>(),
+        "entropy": (0..15 + 3 + 4).map(|_| piece()).collect::<String>(),
         "operator": "Example",
         "accounts": [{ "name": "APP", "users": [user("alice"), user("bob")] }],
     })

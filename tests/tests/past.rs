@@ -113,7 +113,7 @@ fn an_entity_is_shown_as_it_was_and_what_is_pending_is_left_out() {
     assert_eq!(["16", "17", "20"].map(users), [0, 1, 1]);
     assert_eq!(scene.json(&["list", "users", "-a", "app"])["users"].as_array().unwrap().len(), 2);
     let said = ok(scene.person.run(&["list", "keys", "--at", "16"]));
-    assert!(said.stderr.contains("as of sequence 13: what is pending here is left out"), "{said:?}");
+    assert!(said.stderr.contains("as of sequence 16: what is pending here is left out"), "{said:?}");
     let rows = ok(scene.person.run(&["list", "accounts", "--at", "16", "--output", "jsonl"])).stdout;
     assert_eq!(rows.lines().count(), 4);
     assert_eq!(scene.person.run(&["show", "app", "--at", "yesterday"]).status, Some(2));

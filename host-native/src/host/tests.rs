@@ -55,7 +55,7 @@ fn a_registry_is_founded_once_and_whole() {
         host.store().accounts().unwrap().iter().map(|a| a.entity.name().to_owned()).collect();
     assert_eq!(names, ["KEYS", "KEYS_EDGE", "SYS"]);
     let counts = host.store().counts().unwrap();
-    assert_eq!((counts.pending, counts.kept_keys, counts.keys), (1, 12, 8));
+    assert_eq!((counts.pending, counts.kept_keys, counts.keys), (1, 14, 10));
     let error = host.create_operator(&founding()).unwrap_err();
     assert_eq!(error, KeyError::Founded { path: folder.path().join("store.db") });
     // Another process sees the same.

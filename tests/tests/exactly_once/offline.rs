@@ -90,7 +90,7 @@ fn more_than_one_batch_holds_and_the_largest_that_is_accepted() {
     let twin = desk.twin();
     // 1,000 messages are the most that a batch takes: the next command would cross that line.
     let mut alice = None;
-    while desk.store().counts().unwrap().pending < 2 + 986 {
+    while desk.store().counts().unwrap().pending < 2 + 983 {
         alice = Some(desk.user(&format!("user-{}", desk.commands().len())));
     }
     assert_eq!(desk.store().pending_events(2000).unwrap().len(), 999);
