@@ -63,7 +63,7 @@ fn equal_plans_give_equal_bytes_and_each_verb_its_part() {
     read.verify().unwrap();
 
     let seeds = run(&["secret-seeds"], &text).stdout;
-    assert_eq!(seeds.lines().count(), 15);
+    assert_eq!(seeds.lines().count(), 18);
     for line in seeds.lines() {
         let (seed, rest) = line.split_once(' ').unwrap();
         let pair = cim_keys_core::nkey::KeyPair::from_seed(seed).unwrap();
