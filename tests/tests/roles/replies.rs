@@ -531,11 +531,18 @@ fn traces_go_only_where_their_sender_may_publish() {
             .into_iter()
             .filter(|reply| {
                 // What it may publish to anyway.
-                !reply.starts_with(&own)
-                    && !(matches!(role, PipelineRole::Host | PipelineRole::Service)
-                        && reply.starts_with("cowboyai.security.keys-dead."))
-                    && !(role == PipelineRole::Host && reply.starts_with("cowboyai.security.keys-issued."))
-                    && !(role == PipelineRole::Service && reply.contains(".keys-service"))
+                let own_words = match role {
+                    PipelineRole::Host => {
+                        reply.starts_with("cowboyai.security.keys-dead.")
+                            || reply.starts_with("cowboyai.security.keys-issued.")
+                    }
+                    PipelineRole::Service => {
+                        reply.starts_with("cowboyai.security.keys-dead.") || reply.contains(".keys-service")
+                    }
+                    _ => false,
+                };
+                !own_words
+                    && !reply.starts_with(&own)
                     && !["INFO", "DIRECT.GET"]
                         .iter()
                         .any(|verb| reply.starts_with(&format!("CIMKEYS.API.{verb}")))

@@ -4,7 +4,7 @@ use cim_keys::nats::resolver;
 use cim_keys::nats::role;
 use cim_keys::nats::target::Access;
 use cim_keys_core::jwt::{
-    Account, Body, Claims, Grant, Import, ShareKind, SigningKey, Token, Unknown, User, UserRights, encode,
+    Account, Body, Claims, Grant, Import, ShareKind, SigningKey, Token, Unknown, User, encode,
 };
 use cim_keys_core::nkey::{KeyPair, Kind, PublicKey};
 use cim_keys_core::registry::{Entity, EntityId};
@@ -132,7 +132,7 @@ fn stranger(service: &Service, share: bool) -> (PublicKey, Client) {
         subject: user.public_key(),
         body: Body::User(User {
             issuer_account: Some(account.public_key()),
-            grant: Grant::Own(Box::new(UserRights::default())),
+            grant: Grant::Own(Box::default()),
             tags: Vec::new(),
             unknown: Unknown::default(),
         }),

@@ -42,13 +42,11 @@ fn the_unit_is_one_that_systemd_takes_and_keeps_the_service_apart() {
     let file = folder.path().join("cim-keys.service");
     let here = unit.replace("/usr/bin/cim-keys", "/bin/true").replace("User=cim-keys", "User=root");
     std::fs::write(&file, here.replace("Group=cim-keys", "Group=root")).expect("a file");
-    match Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&file).output() {
-        Err(error) => println!("systemd judges nothing here: {error}"),
-        Ok(said) => {
-            let told = String::from_utf8_lossy(&said.stderr).into_owned();
-            let about = told.lines().filter(|line| line.contains("cim-keys")).collect::<Vec<_>>();
-            assert!(about.is_empty(), "{told}");
-        }
+    // An error is that there is no systemd here: then it judges nothing.
+    if let Ok(said) = Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&file).output() {
+        let told = String::from_utf8_lossy(&said.stderr).into_owned();
+        let about = told.lines().filter(|line| line.contains("cim-keys")).collect::<Vec<_>>();
+        assert!(about.is_empty(), "{told}");
     }
 }
 

@@ -31,7 +31,7 @@ fn a_connected_user_is_cut_off_within_five_seconds() {
         cut.kind() != std::io::ErrorKind::WouldBlock && cut.kind() != std::io::ErrorKind::TimedOut,
         "{cut}"
     );
-    let refused = connect_user(&service.server, &jwt, &key).err().expect("she stays out");
+    let refused = connect_user(&service.server, &jwt, &key).map(drop).expect_err("she stays out");
     assert!(refused.to_string().contains("Authorization Violation"), "{refused}");
     until("it is told that it is in force", || {
         let told = ask(&mut client, "command.get", &json!({ "command_id": id, "wait_ms": 0 }));
