@@ -23,7 +23,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// See the [module](self).
+/// The audit trail: who did what, when, and caused by what.
 #[derive(Clone, Copy, Debug)]
 pub struct Audit;
 

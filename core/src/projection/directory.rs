@@ -15,7 +15,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// See the [module](self): the state at any sequence is one look-up in order for each entity.
+/// The directory of entities, with their history: the state at any sequence is one look-up in order for each entity.
 #[derive(Clone, Copy, Debug)]
 pub struct Directory;
 

@@ -14,7 +14,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// See the [module](self). Tokens that end before they do so by themselves, by a revocation or a newer one, are left out.
+/// What ends, and when. Tokens that end before they do so by themselves, by a revocation or a newer one, are left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Expiry;
 
