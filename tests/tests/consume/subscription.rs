@@ -173,7 +173,11 @@ async fn a_server_that_comes_back_goes_on() {
     })
     .await
     .unwrap();
-    let second = next(&mut consumer).await;
+    // One that was killed may have forgotten what it had delivered: that comes again.
+    let mut second = next(&mut consumer).await;
+    if second.sequence() == 1 {
+        second = next(&mut consumer).await;
+    }
     assert_eq!(second.sequence(), 2);
     // What was delivered over the old connection is acknowledged over the new one.
     first.ack().await.unwrap();
