@@ -130,7 +130,7 @@ pub(super) fn published_again(run: &mut Run) -> Result<(), NotRun> {
         let ledger = Ledger::of(&place.server);
         assert_eq!(
             ledger.last(),
-            (13 + events + place.foreign.len()) as u64,
+            (16 + events + place.foreign.len()) as u64,
             "I2: as many messages as events"
         );
         run.judge(&ledger, &place.foreign, &desks);
