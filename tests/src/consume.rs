@@ -216,14 +216,9 @@ pub fn number(delivery: &Delivery) -> usize {
 /// When it does not come to that in time.
 pub async fn settled(url: &str, config: &ConsumerConfig) {
     let link = Link::connect(&Target::open(url), 0).await.expect("a connection");
-    let waiting = async {
-        loop {
-            let info = consumers::info(&link, &config.stream, &config.name).await;
-            if info.is_ok_and(|info| (info.ack_pending, info.pending) == (0, 0)) {
-                return;
-            }
-            tokio::time::sleep(crate::wait::STEP).await;
-        }
-    };
+    let waiting = crate::wait::asking(async || {
+        let info = consumers::info(&link, &config.stream, &config.name).await;
+        info.is_ok_and(|info| (info.ack_pending, info.pending) == (0, 0))
+    });
     tokio::time::timeout(crate::wait::PATIENCE, waiting).await.expect("a consumer that comes to rest");
 }

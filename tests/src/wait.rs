@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Between two looks.
-pub(crate) const STEP: Duration = Duration::from_millis(2);
+const STEP: Duration = Duration::from_millis(2);
 
 /// Looks until there is something to see, and gives it.
 ///
@@ -29,6 +29,18 @@ pub async fn beside(mut look: impl FnMut() -> bool) {
     while !look() {
         tokio::time::sleep(STEP).await;
     }
+}
+
+/// The same for what has to be asked.
+pub async fn asking(mut look: impl AsyncFnMut() -> bool) {
+    while !look().await {
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// Lets time pass beside other work, where the time itself is what is tested.
+pub async fn pass_beside(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 /// Lets time pass where the time itself is what is tested.
