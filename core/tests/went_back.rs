@@ -39,6 +39,8 @@ struct Server {
     messages: Vec<StoredMessage>,
     first: u64,
     archive: Option<Vec<StoredMessage>>,
+    /// How often the archive hands out nothing, though it says that it has come further.
+    late: usize,
     /// Messages in one answer.
     page: usize,
     /// Where each read began.
@@ -48,7 +50,7 @@ struct Server {
 impl Server {
     fn new(progress: Progress, messages: Vec<StoredMessage>) -> Self {
         let machine = Machine::new(Lab::founded().registry.id().clone(), progress);
-        Self { machine, messages, first: 1, archive: None, page: 500, reads: Vec::new() }
+        Self { machine, messages, first: 1, archive: None, late: 0, page: 500, reads: Vec::new() }
     }
 
     /// A journal that has read all of it.
@@ -106,7 +108,12 @@ impl Server {
                 None => Input::ReadFailed(Failure::StreamMissing),
                 Some(archive) => {
                     let there = archive.iter().filter(|message| message.sequence > *after);
-                    let messages = there.take(*limit as usize).cloned().collect();
+                    let messages = if self.late > 0 {
+                        self.late -= 1;
+                        Vec::new()
+                    } else {
+                        there.take(*limit as usize).cloned().collect()
+                    };
                     let config = keys_archive_stream_config(&Namespace::default());
                     Input::Read(Read { info: info(config, 1, archive.len()), messages })
                 }
@@ -215,6 +222,16 @@ fn where_the_stream_forgot_all_that_was_read_the_archive_tells() {
     let mut server = before(6);
     server.archive.as_mut().unwrap()[5].time = Some("later".into());
     assert_eq!(server.meets(stream("abcdefg", 7)), went_back());
+    // An archive that says nothing yet proves nothing.
+    for late in [1, 3] {
+        let mut server = before(6);
+        (server.late, server.archive) = (late, Some(stream("abcdegf", 7)));
+        for _ in 0..late {
+            assert_eq!(server.meets(stream("abcdegf", 7)), Some("read-behind".to_owned()), "{late}");
+            assert_eq!(server.machine.progress().head, 6);
+        }
+        assert_eq!(server.meets(stream("abcdegf", 7)), went_back(), "{late}");
+    }
     // An archive that kept what the stream lost is as good as none.
     let mut server = before(6);
     server.archive.as_mut().unwrap()[5].time = Some("at 4".into());

@@ -49,6 +49,11 @@ impl Spot {
         })
     }
 
+    /// Whether the archive has come so far, and does not hand it out yet. One that hands out what follows has a gap there.
+    fn is_late(&self, found: &Read) -> bool {
+        found.messages.is_empty() && found.info.first <= self.sequence && self.sequence <= found.info.last
+    }
+
     /// Whether the archive has an older one there: it kept what the stream lost.
     fn is_later(&self, found: &Read) -> bool {
         let here = found.messages.iter().find(|message| message.sequence == self.sequence);
@@ -93,6 +98,11 @@ impl Machine {
         self.progress.head.saturating_add(1) < read.info.first && self.progress.head < read.info.last
     }
 
+    /// Whether the stream has forgotten the message at `head`: only the archive says whether it still was that one.
+    fn has_forgotten_head(&self, read: &Read) -> bool {
+        self.progress.head > 0 && self.progress.head < read.info.first
+    }
+
     fn ask(&mut self, asked: Asked, stream: &str, after: u64, limit: u32) -> Vec<Output> {
         self.state = State::Asking(Box::new(asked));
         alloc::vec![Output::ReadFrom { stream: stream.to_string(), after, limit }]
@@ -114,11 +124,13 @@ impl Machine {
                 if let Err(reason) = self.recognise_archive(&found, &read.info) {
                     return self.block(reason);
                 }
+                let forgotten = self.has_forgotten_head(&read);
+                if let Some(late) = spot.as_ref().filter(|spot| forgotten && spot.is_late(&found)) {
+                    return self.wait(behind(late.sequence), moment);
+                }
                 let other = spot.filter(|spot| spot.differs(&found));
-                // Where the stream has forgotten the message at `head`, nothing else says whether it still was that one.
                 let proves = self.needs_archive(&read)
-                    || read.info.first > self.progress.head
-                        && !other.as_ref().is_some_and(|spot| spot.is_later(&found));
+                    || forgotten && !other.as_ref().is_some_and(|spot| spot.is_later(&found));
                 if let Some(Spot { sequence, .. }) = other.as_ref().filter(|_| proves) {
                     // The archive that it has met before: the stream went back, and has forgotten since where it did.
                     let known = self.progress.archive.as_ref() == Some(&found.info.identity)
@@ -143,6 +155,7 @@ impl Machine {
             Asked::Meet(read, _)
                 if missing
                     || !self.needs_archive(&read)
+                        && !self.has_forgotten_head(&read)
                         && !matches!(failure, Failure::Unreachable | Failure::Authorization { .. }) =>
             {
                 self.has_archive = false;

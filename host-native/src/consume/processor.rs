@@ -6,6 +6,7 @@ use super::delivery::AckError;
 use super::handler::{Handler, HandlerError, Policy, Tally, Told};
 use super::{ConsumerName, Delivery, Next, Subscription};
 use crate::ambient::Ambient;
+use crate::nats::link::Trouble;
 use crate::nats::target::Target;
 use crate::pump::Renew;
 use cim_keys_core::dead::{Entry, Letter, Place, Standing, Word};
@@ -203,10 +204,7 @@ impl<'a> Processor<'a> {
                         }
                         tell(&Told::Handled(delivery));
                     }
-                    Err(error) => {
-                        self.tally.not_confirmed += 1;
-                        tell(&Told::NotConfirmed { delivery, error: &error });
-                    }
+                    Err(error) => self.not_confirmed(delivery, &error, tell),
                 }
                 return;
             }
@@ -272,7 +270,17 @@ impl<'a> Processor<'a> {
                 self.tally.dead += 1;
                 tell(&Told::Dead { place, code, reason });
             }
-            Err(error) => tell(&Told::NotConfirmed { delivery, error: &error }),
+            Err(error) => self.not_confirmed(delivery, &error, tell),
+        }
+    }
+
+    fn not_confirmed(&mut self, delivery: &Delivery, error: &AckError, tell: &mut impl FnMut(&Told<'_>)) {
+        self.tally.not_confirmed += 1;
+        tell(&Told::NotConfirmed { delivery, error });
+        if let AckError::NoAnswer { trouble: trouble @ Trouble::Permission { .. } } = error
+            && let Some(state) = self.messages.silenced(trouble)
+        {
+            tell(&Told::State(&state));
         }
     }
 

@@ -145,16 +145,28 @@ impl<'a> Subscription<'a> {
                 Ok(Some(next)) => return next,
                 Ok(None) => {}
                 Err(state) => {
-                    self.pull = None;
-                    self.looked = false;
-                    self.pause.0 = Some(Instant::now() + self.pause.1);
-                    self.pause.1 = (self.pause.1 * 2).min(PAUSE.1);
-                    if let Some(next) = self.stands(state) {
-                        return next;
+                    if let Some(state) = self.put_off(state) {
+                        return Next::State(state);
                     }
                 }
             }
         }
+    }
+
+    /// Nothing is tried for a while. How it stands now, where that is new.
+    fn put_off(&mut self, state: State) -> Option<State> {
+        self.pull = None;
+        self.looked = false;
+        self.pause.0 = Some(Instant::now() + self.pause.1);
+        self.pause.1 = (self.pause.1 * 2).min(PAUSE.1);
+        self.stands(state)
+    }
+
+    /// Messages come, and nothing may be said of them: each would come again and again. How it stands now, where that is new.
+    pub(super) fn silenced(&mut self, trouble: &Trouble) -> Option<State> {
+        let state = self.way.lost(trouble);
+        self.pause.1 = PAUSE.1;
+        self.put_off(state)
     }
 
     /// The next message alone.
@@ -212,8 +224,8 @@ impl<'a> Subscription<'a> {
         if !self.looked {
             self.look(&link).await?;
             self.looked = true;
-            if let Some(next) = self.stands(State::Following) {
-                return Ok(Some(next));
+            if let Some(state) = self.stands(State::Following) {
+                return Ok(Some(Next::State(state)));
             }
         }
         let ConsumerName { stream, consumer } = self.name.clone();
@@ -288,12 +300,12 @@ impl<'a> Subscription<'a> {
     }
 
     /// What there is to say where it stands otherwise than before.
-    fn stands(&mut self, state: State) -> Option<Next> {
+    fn stands(&mut self, state: State) -> Option<State> {
         if self.state.as_ref() == Some(&state) {
             return None;
         }
         self.state = Some(state.clone());
-        Some(Next::State(state))
+        Some(state)
     }
 }
 
