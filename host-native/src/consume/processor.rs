@@ -462,12 +462,12 @@ fn came(next: Next, retry: bool, tell: &mut impl FnMut(&Told<'_>)) -> Came {
     }
 }
 
-/// Says something until the server confirms it, a few times.
+/// Says something until the server confirms it, a few times where it may.
 async fn say<F: Future<Output = Result<(), AckError>>>(what: impl Fn() -> F) -> Result<(), AckError> {
     let mut tries = 1;
     loop {
         match what().await {
-            Err(_) if tries < SAY.0 => {
+            Err(error) if tries < SAY.0 && error.code() == "not-confirmed" => {
                 tries += 1;
                 tokio::time::sleep(SAY.1).await;
             }
