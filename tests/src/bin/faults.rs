@@ -148,7 +148,6 @@ fn play_alone(row: &Row, arguments: &Arguments) -> Report {
         tries: 0,
         verdict: Verdict::Failed(why),
         did: Vec::new(),
-        left_out: Vec::new(),
         checked: Vec::new(),
         seconds: begun.elapsed().as_secs_f64(),
         seed: arguments.seed,
@@ -196,7 +195,6 @@ fn as_text(reports: &[Report]) -> String {
     for report in reports {
         lines.push(format!("row {}: {}", report.row, report.fault));
         lines.extend(report.did.iter().map(|what| format!("    {what}")));
-        lines.extend(report.left_out.iter().map(|what| format!("    not run: {what}")));
         match &report.verdict {
             Verdict::Held => lines.push(format!("    checked {}", report.checked.join(" "))),
             Verdict::Failed(why) => lines.push(format!("    FAILED (seed {}): {why}", report.seed)),
@@ -206,9 +204,8 @@ fn as_text(reports: &[Report]) -> String {
     }
     lines.push("row   tries  result    seconds  invariants".to_owned());
     for report in reports {
-        let partly = if report.left_out.is_empty() { "" } else { " (in part)" };
         lines.push(format!(
-            "{:<4} {:>6}  {:<8} {:>8.1}  {}{partly}",
+            "{:<4} {:>6}  {:<8} {:>8.1}  {}",
             report.row,
             report.tries,
             verdict(&report.verdict),

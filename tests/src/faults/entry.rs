@@ -2,7 +2,7 @@
 
 use super::scene::Stay;
 use super::{Invariant, NotRun, Run};
-use crate::desk::{Desk, STUCK, block_on, make_streams};
+use crate::desk::{Desk, block_on, make_streams};
 use crate::ledger::{Ledger, connect_as};
 use crate::pipeline::ask;
 use crate::server::{NatsServer, Setup};
@@ -267,73 +267,4 @@ impl System {
             ask(&mut self.connect(desk, server), "$SYS.REQ.CLAIMS.UPDATE", &[], token.as_str().as_bytes());
         assert!(answer["error"].is_null(), "{answer}");
     }
-}
-
-/// What a user may not do, by the permission that is denied.
-const DENIED: [(&str, &str, &str); 5] = [
-    ("publish", "publish", "cowboyai.security.keys.>"),
-    ("JetStream API, how the stream stands", "publish", "$JS.API.STREAM.INFO.KEYS_EVENTS"),
-    ("JetStream API, reading", "publish", "$JS.API.DIRECT.GET.>"),
-    ("JetStream API, reading from the leader", "publish", "$JS.API.STREAM.MSG.GET.>"),
-    ("inbox, where answers and acknowledgements arrive", "subscribe", "_INBOX.>"),
-];
-
-/// Row 17.
-pub(super) fn denied(run: &mut Run) -> Result<(), NotRun> {
-    for (what, kind, subject) in DENIED {
-        let text = format!(
-            "authorization {{ users: [\n  {{ user: admin, password: a }}\n  {{ user: host, password: h, permissions: \
-             {{ {kind}: {{ deny: [\"{subject}\"] }} }} }}\n] }}\n"
-        );
-        let server = Setup::configured(Version::Newest, move |folder| {
-            format!("jetstream {{ store_dir: {:?} }}\n{text}", folder.join("store"))
-        });
-        let server = server.start();
-        let user = |user: &str, password: &str| Target {
-            access: Arc::new(Access::User {
-                user: user.to_owned(),
-                password: SecretText::new(password.to_owned()),
-            }),
-            ..Target::open(&server.url())
-        };
-        let (admin, host) = (user("admin", "a"), user("host", "h"));
-        make_streams(&admin, 120);
-        let desk = Desk::founded();
-        let twin = desk.twin();
-        twin.user("first");
-        twin.sync(&admin).drained();
-        desk.user("second");
-        let begun = Instant::now();
-        let run_of_it = desk.sync_for(&host, None, STUCK);
-        let took = begun.elapsed();
-        let reason = match run_of_it.end {
-            cim_keys::pump::End::Blocked(reason) => reason,
-            // What is needed seldom may be denied without an effect.
-            cim_keys::pump::End::Drained if subject.contains("MSG.GET") => {
-                run.did(format!("denied {what}: drained without it"));
-                run.happened(1);
-                continue;
-            }
-            other => panic!("I8: denied {what}: {other:?}"),
-        };
-        assert!(took < Duration::from_secs(6), "I8: denied {what}: blocked after {took:?}");
-        assert_eq!(reason.code, "permission", "denied {what}: {}", reason.text);
-        let named = subject.trim_end_matches('>');
-        assert!(reason.text.contains(named), "denied {what}: no subject is named: {}", reason.text);
-        assert!(desk.pending() > 0, "I1: visibly pending");
-        run.did(format!("denied {what}: blocked after {} ms: {}", took.as_millis(), reason.text));
-        run.healed(|| desk.sync(&admin).drained());
-        twin.sync(&admin).drained();
-        let mut client =
-            crate::wire::Client::connect_with(server.address(), |_| json!({ "user": "admin", "pass": "a" }))
-                .expect("a connection");
-        let ledger = Ledger::read(&mut client, cim_keys_core::roles::API_PREFIX);
-        run.judge(&ledger, &BTreeSet::new(), &[&desk, &twin]);
-        run.holds(&[Invariant::I8]);
-        run.happened(1);
-    }
-    run.left_out(
-        "acknowledging a delivery: no host of this version has a consumer, so nothing is acknowledged",
-    );
-    Ok(())
 }

@@ -13,6 +13,7 @@ mod scene;
 
 mod consumers;
 mod damage;
+mod denied;
 mod entropy;
 mod entry;
 mod foreign;
@@ -59,7 +60,6 @@ pub struct Run {
     rng: Rng,
     done: usize,
     did: Vec<String>,
-    left_out: Vec<String>,
     checked: BTreeSet<Invariant>,
 }
 
@@ -80,11 +80,6 @@ impl Run {
         let outcome = work(self);
         self.did.truncate(told);
         outcome
-    }
-
-    /// Says what belongs to the row and was not done, and why.
-    pub fn left_out(&mut self, what: impl Into<String>) {
-        self.left_out.push(what.into());
     }
 
     /// So many of the tries happened.
@@ -158,8 +153,6 @@ pub struct Report {
     pub verdict: Verdict,
     /// What it did.
     pub did: Vec<String>,
-    /// What of the row was not played, and why.
-    pub left_out: Vec<String>,
     /// The invariants that were looked at.
     pub checked: Vec<String>,
     /// How long it took, in seconds.
@@ -179,7 +172,7 @@ impl Report {
         };
         json!({
             "row": self.row, "fault": self.fault, "tries": self.tries, "result": result, "why": why, "did": self.did,
-            "left_out": self.left_out, "checked": self.checked, "seconds": self.seconds, "seed": self.seed,
+            "checked": self.checked, "seconds": self.seconds, "seed": self.seed,
         })
     }
 
@@ -202,7 +195,6 @@ impl Report {
                 _ => return None,
             },
             did: list("did")?,
-            left_out: list("left_out")?,
             checked: list("checked")?,
             seconds: value["seconds"].as_f64()?,
             seed: value["seed"].as_u64()?,
@@ -235,7 +227,6 @@ pub fn play(row: &Row, extent: Extent, seed: u64) -> Report {
         rng: Rng::new(seed, row.number),
         done: 0,
         did: Vec::new(),
-        left_out: Vec::new(),
         checked: BTreeSet::new(),
     };
     let _ = said();
@@ -261,7 +252,6 @@ pub fn play(row: &Row, extent: Extent, seed: u64) -> Report {
         tries: run.done as u64,
         verdict,
         did: run.did,
-        left_out: run.left_out,
         checked: run.checked.iter().map(ToString::to_string).collect(),
         seconds: begun.elapsed().as_secs_f64(),
         seed,

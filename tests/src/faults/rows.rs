@@ -1,8 +1,8 @@
 //! The table.
 
 use super::{
-    NotRun, Run, consumers, damage, entropy, entry, foreign, journals, kills, projections, servers, wires,
-    writers,
+    NotRun, Run, consumers, damage, denied, entropy, entry, foreign, journals, kills, projections, servers,
+    wires, writers,
 };
 
 /// A row of the table.
@@ -86,7 +86,7 @@ pub const ROWS: &[Row] = &[
         5,
         entry::creds_that_end,
     ),
-    row("17", "permission denied on publish, JetStream API, inbox", 5, 5, entry::denied),
+    row("17", "permission denied on publish, JetStream API, inbox, acknowledgement", 6, 6, denied::denied),
     row(
         "18",
         "consumer's worker killed before and after it handled and acknowledged; consumer paused, deleted, far behind",
