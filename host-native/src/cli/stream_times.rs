@@ -79,9 +79,10 @@ impl Asking<'_> {
         let mut stored = None;
         // What the stream has forgotten its archive may have.
         for stream in [KEYS_EVENTS, KEYS_ARCHIVE] {
-            let read = self.reader.read_from(&self.link, stream, sequence - 1, 1).await.map_err(|failure| {
-                CliError::new(Exit::Network, "no-answer", format!("{stream} cannot be read: {failure:?}"))
-            })?;
+            let read =
+                self.reader.read_from(&self.link, stream, sequence - 1, 1).await.map_err(|failure| {
+                    CliError::new(Exit::Network, "no-answer", format!("{stream} cannot be read: {failure:?}"))
+                })?;
             if stream == KEYS_EVENTS && self.known.as_ref() != Some(&read.info.identity) {
                 return Err(CliError::new(
                     Exit::Conflict,

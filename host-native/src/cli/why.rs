@@ -100,7 +100,6 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
     let mut asked = Asked {
         args,
         globals,
-        at,
         question,
         snapshot: Snapshot::new(&store, at),
         judge: Judge::new(&store, at, when, globals),
@@ -115,7 +114,6 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<(), CliError> {
 struct Asked<'a> {
     args: &'a Args,
     globals: &'a Globals,
-    at: Option<At>,
     question: Question,
     snapshot: Snapshot<'a>,
     judge: Judge<'a>,
@@ -125,7 +123,7 @@ impl Asked<'_> {
     fn one(&mut self, user: &str) -> Result<(), CliError> {
         let listed = self.snapshot.user(self.args.account.as_deref(), user, self.globals)?;
         let concerned = self.snapshot.concerned(listed)?;
-        let told = tell(&concerned, &self.question, self.at, &mut self.judge)?;
+        let told = tell(&concerned, &self.question, &mut self.judge)?;
         self.say();
         self.globals.output().data(&told, |told| why_words::text(told.parts()))?;
         if told.answer.allowed {
@@ -136,13 +134,13 @@ impl Asked<'_> {
     }
 
     fn who(&mut self) -> Result<(), CliError> {
-        let Self { args, globals, at, question, snapshot, judge } = self;
+        let Self { args, globals, question, snapshot, judge } = self;
         let account = args.account.as_deref().map(|account| snapshot.account(account)).transpose()?;
         let output = globals.output();
         let (mut asked, mut users) = (0, Vec::new());
         snapshot.each_user(account.map(|account| account.key), |concerned| {
             asked += 1;
-            let mut told = tell(concerned, question, *at, judge)?;
+            let mut told = tell(concerned, question, judge)?;
             // What was looked at is told to who asks for one user.
             told.answer.looked.clear();
             if !told.answer.allowed {
@@ -158,13 +156,13 @@ impl Asked<'_> {
             return Ok(());
         }
         users.sort_by(|a, b| (&a.account, &a.user).cmp(&(&b.account, &b.user)));
-        let who = Who { as_of: self.at, question: self.question.clone(), asked, users };
+        let who = Who { as_of: self.judge.at(), question: self.question.clone(), asked, users };
         self.say();
         output.data(&who, shown)
     }
 
     fn say(&self) {
-        if let Some(at) = self.at.filter(|_| !self.globals.output().is_json()) {
+        if let Some(at) = self.judge.at().filter(|_| !self.globals.output().is_json()) {
             at.say(self.globals);
         }
     }
@@ -182,16 +180,11 @@ fn shown(who: &Who) -> String {
     text
 }
 
-fn tell(
-    concerned: &Concerned,
-    question: &Question,
-    as_of: Option<At>,
-    judge: &mut Judge<'_>,
-) -> Result<Told, CliError> {
+fn tell(concerned: &Concerned, question: &Question, judge: &mut Judge<'_>) -> Result<Told, CliError> {
     let Concerned { account, user, confirmed, .. } = concerned;
     let (question, answer) = judge.answer(concerned, question)?;
     let mut told = Told {
-        as_of,
+        as_of: judge.at(),
         user: user.token.claims().name.clone(),
         user_key: user.key,
         account: account.token.claims().name.clone(),

@@ -25,6 +25,11 @@ impl<'a> Judge<'a> {
         Self { store, globals, at, when }
     }
 
+    /// The moment in the past, with what was learned of it.
+    pub(super) fn at(&self) -> Option<At> {
+        self.at
+    }
+
     /// The answer, and the question with the time at which it is the answer: where nobody knows when it was, now, and the
     /// answer is the same at any time before.
     pub(super) fn answer(
@@ -45,9 +50,10 @@ impl<'a> Judge<'a> {
         if first.1 == last.1 {
             return Ok(last);
         }
-        let when = self.stored()?.seconds();
-        self.when = Some(when);
-        ask(when)
+        let stored = self.stored()?;
+        self.at = self.at.map(|at| At { time: Some(stored), ..at });
+        self.when = Some(stored.seconds());
+        ask(stored.seconds())
     }
 
     /// When the server stored the message of the moment.

@@ -148,12 +148,7 @@ fn now(store: &Store, account: Option<PublicKey>, user: &str) -> Result<Vec<List
 }
 
 /// Users of this name or key as they were; who was revoked holds its name no more where somebody else had it then.
-fn then(
-    store: &Store,
-    at: &At,
-    account: Option<PublicKey>,
-    user: &str,
-) -> Result<Vec<Listed>, CliError> {
+fn then(store: &Store, at: &At, account: Option<PublicKey>, user: &str) -> Result<Vec<Listed>, CliError> {
     let found = at.called(store, user)?.into_iter();
     let mut found: Vec<Listed> = found
         .filter(|version| is_of(&version.entity, account))
@@ -188,7 +183,9 @@ fn was_not(
         }
     }
     if let Some(first) = first {
-        return Ok(error.hint(format!("it is there from sequence {first} on: ask with --at {first}, or later")));
+        return Ok(
+            error.hint(format!("it is there from sequence {first} on: ask with --at {first}, or later"))
+        );
     }
     let waits = now(store, account, user)?;
     Ok(if waits.is_empty() {

@@ -1,6 +1,7 @@
 //! Users with any permissions on a real server, and what the server lets them do: what core's `why` is held against.
 
 pub mod generate;
+pub mod history;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,7 +32,12 @@ pub type Who = (PublicKey, PublicKey);
 impl Permits {
     /// A new registry with this number.
     pub fn found(number: u8) -> Permits {
-        Permits { identities: Identities::found(number), changed: BTreeMap::new(), operator: None, logins: Vec::new() }
+        Permits {
+            identities: Identities::found(number),
+            changed: BTreeMap::new(),
+            operator: None,
+            logins: Vec::new(),
+        }
     }
 
     /// A signing key of an account with a role.
