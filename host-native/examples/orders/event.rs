@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::error::Error;
 use uuid::Uuid;
 
+/// Cents of one order at most: no sum of them overflows.
+const MOST: i64 = 100_000_000_000;
+
 /// Somebody ordered something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,10 +54,18 @@ impl Event {
         }
     }
 
-    /// Reads what the stream has.
+    /// Reads what the stream has: whoever may publish may put anything there.
     pub fn read(message: &StoredMessage) -> Result<Self, Box<dyn Error>> {
+        id(message, CIM_EVENT_ID)?;
+        id(message, CIM_CORRELATION_ID)?;
         match message.headers.only(CIM_EVENT_TYPE) {
-            Some("orders.order.placed") => Ok(Self::OrderPlaced(serde_json::from_slice(&message.payload)?)),
+            Some("orders.order.placed") => {
+                let placed: OrderPlaced = serde_json::from_slice(&message.payload)?;
+                if !(0..=MOST).contains(&placed.cents) {
+                    return Err(format!("an order for {} cents", placed.cents).into());
+                }
+                Ok(Self::OrderPlaced(placed))
+            }
             Some("orders.invoice.requested") => {
                 Ok(Self::InvoiceRequested(serde_json::from_slice(&message.payload)?))
             }
@@ -109,11 +120,14 @@ impl Event {
         cause: &Delivery,
         trace: Option<TraceParent>,
     ) -> Result<DomainEvent, Box<dyn Error>> {
-        let id = |name| -> Result<Uuid, Box<dyn Error>> {
-            Ok(cause.message().headers.only(name).ok_or("a message without its seven headers")?.parse()?)
-        };
-        let (causation, correlation) = (id(CIM_EVENT_ID)?, id(CIM_CORRELATION_ID)?);
+        let (causation, correlation) =
+            (id(cause.message(), CIM_EVENT_ID)?, id(cause.message(), CIM_CORRELATION_ID)?);
         let when = cause.stored();
         self.published((event_id(when, causation, 1, 0), correlation, causation), when, trace)
     }
+}
+
+fn id(message: &StoredMessage, name: &str) -> Result<Uuid, Box<dyn Error>> {
+    let text = message.headers.only(name).ok_or_else(|| format!("the header {name} is missing"))?;
+    Ok(text.parse()?)
 }

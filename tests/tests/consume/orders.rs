@@ -91,7 +91,8 @@ impl Shop {
         let (mut unread, messages) = (0, self.stored());
         for message in &messages {
             let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
-            let Some(customer) = body["customer"].as_str() else {
+            let is_event = message.headers.only(headers::CIM_EVENT_ID).is_some();
+            let Some(customer) = body["customer"].as_str().filter(|_| is_event) else {
                 unread += 1;
                 continue;
             };
@@ -259,14 +260,15 @@ fn a_trace_that_is_none_is_an_error_of_who_publishes_and_nothing_to_who_reads() 
     let careless = [&seven[..], &[("traceparent", "none")]].concat();
     client.request(subject, &careless, order.as_bytes()).unwrap();
     client.request(subject, &[], b"no event").unwrap();
+    client.request(subject, &seven[2..3], order.as_bytes()).unwrap();
     let worker = shop.follow(&shop.server.url(), "out");
-    let told = wait::until("three messages", || Some(worker.told()).filter(|told| told.len() == 3));
+    let told = wait::until("four messages", || Some(worker.told()).filter(|told| told.len() == 4));
     worker.stop();
     let first = told.iter().find(|told| told["sequence"] == 1).unwrap();
     assert_eq!((&first["no_trace"], &first["traceparent"]), (&json!("traceparent-form"), &Value::Null));
-    assert!(shop.stored()[2].headers.only("traceparent").is_none());
+    assert!(shop.stored()[3].headers.only("traceparent").is_none());
     let shown = shop.settled();
-    assert_eq!((&shown["reached"], &shown["unread"]), (&json!(3), &json!(1)));
+    assert_eq!((&shown["reached"], &shown["unread"]), (&json!(4), &json!(2)));
     assert_eq!(shown["customers"][0], json!({ "customer": "bob", "orders": 1, "cents": 7, "invoices": 1 }));
 }
 
