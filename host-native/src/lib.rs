@@ -8,6 +8,7 @@ pub mod crash;
 #[cfg(not(feature = "crash-points"))]
 mod crash;
 pub mod files;
+pub mod redact;
 pub mod vault;
 
 // What is kept, and who signs.
@@ -18,6 +19,7 @@ pub mod store;
 // The operations.
 pub mod config;
 pub mod error;
+pub mod exit;
 pub mod host;
 pub mod ports;
 pub mod verify;

@@ -50,14 +50,14 @@ pub async fn plan(store: &Store, target: &Target, now: i64) -> Result<Plan, Reco
     let messages = trail(store, progress.head)?;
     let digests: BTreeMap<u64, Digest> =
         messages.iter().map(|message| (message.sequence, message.content())).collect();
-    let kept = agreed(&mut source, &info, &digests, progress.head).await?;
+    let (kept, stored) = agreed(&mut source, &info, &digests, progress.head).await?;
     if kept == progress.head && !stored_anew(&mut source, &progress).await? {
         return Err(RecoverError::Agrees { head: kept });
     }
     let before = Progress { stream: Some(known.clone()), ..progress.clone() };
     let behind: Vec<_> = messages.iter().filter(|message| message.sequence > kept).cloned().collect();
     let mut recovery =
-        recover(store.registry_id()?.clone(), &before, kept, messages, &store.confirmed_commands()?)
+        recover(store.registry_id()?.clone(), &before, kept, stored, messages, &store.confirmed_commands()?)
             .map_err(|missing| RecoverError::Journal { what: missing.to_string() })?;
     let again = event_ids(&mut source, kept).await?;
     recovery.lost.retain(|lost| lost.event_id.is_none_or(|id| !again.contains(&id)));
@@ -100,7 +100,7 @@ pub async fn join(store: &Store, target: &Target, now: i64) -> Result<StreamIden
             });
         }
         let digests = messages.iter().map(|message| (message.sequence, message.content())).collect();
-        let kept = agreed(&mut source, &info, &digests, head).await?;
+        let (kept, _) = agreed(&mut source, &info, &digests, head).await?;
         if kept < head {
             return Err(RecoverError::Differs { sequence: kept + 1 });
         }
@@ -152,16 +152,16 @@ fn trail(store: &Store, head: u64) -> Result<Vec<StoredMessage>, RecoverError> {
     }
 }
 
-/// The last sequence up to which both have the same messages, compared from the first one on. What the stream has forgotten
+/// The last sequence up to which both have the same messages, compared from the first one on, and when it was stored. What the stream has forgotten
 /// the archive has; what the archive has behind that proves nothing.
 async fn agreed(
     source: &mut Source<'_>,
     info: &StreamInfo,
     digests: &BTreeMap<u64, Digest>,
     head: u64,
-) -> Result<u64, RecoverError> {
+) -> Result<(u64, Option<String>), RecoverError> {
     let end = head.min(info.last);
-    let mut after = 0;
+    let (mut after, mut stored) = (0, None);
     while after < end {
         let due = after + 1;
         let (stream, until) =
@@ -172,13 +172,16 @@ async fn agreed(
             return Err(RecoverError::Behind { sequence: due, stream });
         }
         let kept = last_agreeing(&messages, |sequence| digests.get(&sequence).copied()).unwrap_or(after);
+        if let Some(last) = messages.iter().find(|message| message.sequence == kept) {
+            stored.clone_from(&last.time);
+        }
         if messages.iter().any(|message| message.sequence == kept + 1) {
-            return Ok(kept);
+            return Ok((kept, stored));
         }
         // Fewer than were asked for: the connection broke off, and what follows is read next.
         after = kept;
     }
-    Ok(after)
+    Ok((after, stored))
 }
 
 /// Whether the stream lost what the journal knows, and got the same again: then the journal need only learn when.

@@ -152,7 +152,7 @@ impl Machine {
 
 impl Progress {
     /// The message at `head`, and when it was stored. Whether that was not known.
-    fn learn(&mut self, message: &StoredMessage) -> bool {
+    pub(super) fn learn(&mut self, message: &StoredMessage) -> bool {
         let Some(time) = &message.time else { return false };
         let digest = message.digest();
         let new = message.sequence == self.head

@@ -65,8 +65,8 @@ pub fn last_agreeing(found: &[StoredMessage], known: impl Fn(u64) -> Option<Dige
     found.iter().take_while(same).last().map(|message| message.sequence)
 }
 
-/// Makes the journal anew from its own messages, of which the stream has kept those up to `kept`. They come in order and
-/// from the first one on. The archive is another one by then, or is met again. Where the schema level was raised above what
+/// Makes the journal anew from its own messages, of which the stream has kept those up to `kept`, which it stored at this
+/// time: it may go back again before anything more is read. They come in order and from the first one on. The archive is another one by then, or is met again. Where the schema level was raised above what
 /// is known here, nothing behind that is read.
 ///
 /// # Errors
@@ -75,6 +75,7 @@ pub fn recover(
     registry: RegistryId,
     before: &Progress,
     kept: u64,
+    stored: Option<String>,
     messages: impl IntoIterator<Item = StoredMessage>,
     own: &[Confirmed],
 ) -> Result<Recovery, Missing> {
@@ -103,12 +104,16 @@ pub fn recover(
             continue;
         }
         let (sequence, digest) = (message.sequence, message.digest());
-        recovery.progress.head_digest = (sequence == kept).then_some(digest);
+        if sequence == kept {
+            recovery.progress.head_digest = Some(digest);
+            recovery.progress.learn(&StoredMessage { time: stored.clone(), ..message.clone() });
+        }
         for group in assembler.push(message) {
             recovery.fold(group)?;
         }
         if recovery.progress.level() > SCHEMA_VERSION {
             (recovery.progress.head, recovery.progress.head_digest) = (sequence, Some(digest));
+            recovery.progress.mark = recovery.progress.mark.filter(|mark| mark.sequence == sequence);
         }
     }
     recovery.progress.assembler = assembler;

@@ -2,12 +2,12 @@
 
 use super::connection::{Connection, block_on, interrupted, unnamed};
 use super::exit::{CliError, Exit};
-use super::exit_nats::stuck;
 use super::globals::Globals;
 use super::output::{Output, printable};
 use super::progress::Bar;
 use crate::ambient::Ambient;
 use crate::error::KeyError;
+use crate::exit::nats::stuck;
 use crate::host::Host;
 use crate::nats::link::Link;
 use crate::nats::origin;

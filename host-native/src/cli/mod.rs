@@ -20,9 +20,6 @@ mod dlq;
 mod dlq_shown;
 mod doctor;
 mod entities;
-pub mod exit;
-#[cfg(feature = "nats")]
-mod exit_nats;
 mod expiry;
 pub mod globals;
 mod held;
@@ -71,8 +68,8 @@ mod why_when;
 mod why_whom;
 mod why_words;
 
+use crate::exit::{self, CliError};
 use clap::{Parser, Subcommand};
-use exit::CliError;
 use globals::Globals;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -226,7 +223,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             let status = if error.use_stderr() { exit::Exit::Usage.into() } else { ExitCode::SUCCESS };
             // It repeats what was typed, also a seed in a wrong place.
             let plain = error.render().to_string();
-            if output::redacted(&plain) == plain {
+            if crate::redact::redacted(&plain) == plain {
                 let _ = error.print();
             } else {
                 output::Output::default().say(plain.trim_end());

@@ -1,11 +1,11 @@
 //! `cim-keys sync --recover`: a stream that went back.
 
 use super::exit::{CliError, Exit};
-use super::exit_nats::stuck;
 use super::globals::Globals;
 use super::output::{counted, printable};
 use super::sync::{lost, unconnected};
 use crate::error::KeyError;
+use crate::exit::nats::stuck;
 use crate::files;
 use crate::host::Host;
 use crate::nats::target::Target;

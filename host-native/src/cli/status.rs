@@ -185,7 +185,7 @@ pub(super) fn hints(head: u64, report: &Report) -> Vec<String> {
     #[cfg(feature = "nats")]
     {
         let blocked = report.reason.as_ref().filter(|_| report.state == State::Blocked);
-        blocked.map(|reason| super::exit_nats::stuck_at(head, reason).hints).unwrap_or_default()
+        blocked.map(|reason| crate::exit::nats::stuck_at(head, reason).hints).unwrap_or_default()
     }
     #[cfg(not(feature = "nats"))]
     {

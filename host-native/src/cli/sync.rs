@@ -2,13 +2,13 @@
 
 use super::connection::{Connection, block_on, interrupted};
 use super::exit::{CliError, Exit};
-use super::exit_nats::{LOST, stuck, stuck_at};
 use super::globals::Globals;
 use super::output::{counted, printable};
 use super::progress::Bar;
 use super::push::as_role;
 use super::recover;
 use crate::error::KeyError;
+use crate::exit::nats::{LOST, stuck, stuck_at};
 use crate::files;
 use crate::host::Host;
 use crate::nats::consumers;

@@ -1,7 +1,7 @@
 //! What goes back: an answer, or what is wrong and what to do next.
 
-use crate::cli::output::redacted;
 use crate::error::KeyError;
+use crate::redact::redacted;
 use cim_keys_core::journal::State;
 use cim_keys_core::nkey::PublicKey;
 use cim_keys_core::rules::Reason;
@@ -81,7 +81,7 @@ impl Failure {
 
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
-        use crate::cli::exit::{CliError, Exit};
+        use crate::exit::{CliError, Exit};
         let told = CliError::from(error);
         let status = match told.exit {
             Exit::Usage | Exit::Validation => 400,

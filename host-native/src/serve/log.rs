@@ -1,7 +1,7 @@
 //! What happened, as a line of JSON on stderr. Never a seed, whoever put it there.
 
 use crate::ambient::Ambient;
-use crate::cli::output::redacted;
+use crate::redact::redacted;
 use serde_json::{Map, Value};
 use std::io::Write as _;
 

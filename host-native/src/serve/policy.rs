@@ -95,7 +95,7 @@ impl Policy {
     /// # Errors
     /// See [`PolicyError`].
     pub fn read(text: &str) -> Result<Self, PolicyError> {
-        let reason = |error: serde_json::Error| crate::cli::output::redacted(&error.to_string());
+        let reason = |error: serde_json::Error| crate::redact::redacted(&error.to_string());
         if !text.trim_start().starts_with('{') {
             return Err(PolicyError::Form { reason: "a JSON object is needed".to_owned() });
         }

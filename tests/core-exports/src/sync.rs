@@ -61,10 +61,10 @@ exports! {
     sync_last_agreeing(found: Vec<StoredMessage>, known: BTreeMap<u64, Digest>) {
         sync::last_agreeing(&found, |sequence| known.get(&sequence).copied())
     }
-    sync_recover(registry: RegistryId, before: Progress, kept: u64, messages: Vec<StoredMessage>, own: Vec<(Uuid, u64)>) {
+    sync_recover(registry: RegistryId, before: Progress, kept: u64, stored: Option<String>, messages: Vec<StoredMessage>, own: Vec<(Uuid, u64)>) {
         let own: Vec<Confirmed> =
             own.into_iter().map(|(command_id, last)| Confirmed { command_id, last }).collect();
-        let found = sync::recover(registry, &before, kept, messages, &own)?;
+        let found = sync::recover(registry, &before, kept, stored, messages, &own)?;
         (found.progress, found.anomalies, found.pending, found.lost)
     }
     stream_is_older(one: StreamIdentity, other: StreamIdentity) { one.is_older_than(&other) }

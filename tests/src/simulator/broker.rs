@@ -29,6 +29,7 @@ use cim_keys_core::stream::{
 };
 use cim_keys_core::subjects::Namespace;
 use cim_keys_core::sync::{Outgoing, Reply, StreamInfo};
+use cim_keys_core::time::ServerTime;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Which server the model is, where servers differ.
@@ -389,10 +390,17 @@ impl Broker {
             subject: message.subject.clone(),
             headers: message.headers.clone(),
             payload: message.payload.clone(),
-            // Never the same twice, whatever is lost in between.
-            time: Some(format!("{now}.{}", self.log.len() + self.lost.len())),
+            time: Some(self.time(now).to_string()),
         };
         self.log.push(Stored { message, origin, at: now });
+    }
+
+    /// When something is stored, as servers write it. Never the same twice, whatever is lost in between.
+    fn time(&self, now: u64) -> ServerTime {
+        let stored = u64::try_from(self.log.len() + self.lost.len()).unwrap_or(0);
+        let nanos = now.saturating_mul(1_000_000).saturating_add(stored);
+        let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
+        ServerTime::from_nanos(nanos).expect("a time after 1970")
     }
 
     fn ack(&self, sequence: u64, duplicate: bool) -> Reply {

@@ -357,7 +357,9 @@ impl Store {
             })
             .collect();
         let id = self.registry.id().clone();
-        let recovery = recover(id, &self.progress, kept, messages.into_values(), &own).ok()?;
+        let stored = stream.iter().find(|message| message.sequence == kept);
+        let stored = stored.and_then(|message| message.time.clone());
+        let recovery = recover(id, &self.progress, kept, stored, messages.into_values(), &own).ok()?;
         self.messages.retain(|sequence, _| *sequence <= kept);
         self.progress = recovery.progress;
         self.registry = recovery.registry;

@@ -156,7 +156,7 @@ fn it_says_how_it_is() {
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(parsed["time"].is_string() && parsed["level"].is_string(), "{line}");
     }
-    assert_eq!(cim_keys::cli::output::redacted(&log), log);
+    assert_eq!(cim_keys::redact::redacted(&log), log);
 }
 
 #[test]

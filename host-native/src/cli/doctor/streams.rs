@@ -1,9 +1,9 @@
 //! The streams: settings one by one, identity, archive, and how soon an acknowledged event is on the disk.
 
 use super::super::exit::CliError;
-use super::super::exit_nats::LOST;
 use super::{Check, Findings, State};
 use crate::error::KeyError;
+use crate::exit::nats::LOST;
 use crate::host::Host;
 use crate::nats::consumers;
 use crate::nats::link::{Link, Trouble};

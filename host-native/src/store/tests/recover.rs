@@ -18,7 +18,7 @@ fn trail(host: &Host) -> Vec<StoredMessage> {
 fn recovery(host: &Host, kept: u64) -> Recovery {
     let store = host.store();
     let (registry, before) = (store.registry_id().unwrap().clone(), store.progress().unwrap());
-    recover(registry, &before, kept, trail(host), &store.confirmed_commands().unwrap()).unwrap()
+    recover(registry, &before, kept, None, trail(host), &store.confirmed_commands().unwrap()).unwrap()
 }
 
 #[test]

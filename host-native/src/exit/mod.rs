@@ -1,4 +1,7 @@
-//! From an error to exit status and hint, in one place.
+//! From an error to exit status and hint, in one place: for the command line, and for whoever asks the service.
+
+#[cfg(feature = "nats")]
+pub(crate) mod nats;
 
 use crate::ambient::EntropyError;
 use crate::config::ConfigError;
@@ -147,8 +150,8 @@ impl From<ConfigError> for CliError {
 
 const PERMISSIONS: &str = "see `cim-keys user create --help` for what can be set";
 /// The code of what a registry says that asks for a schema which is not known here.
-pub(super) const NEWER: &str = "newer-schema";
-pub(super) const UPGRADE: &str = "upgrade cim-keys";
+pub(crate) const NEWER: &str = "newer-schema";
+pub(crate) const UPGRADE: &str = "upgrade cim-keys";
 const IDENTITY: &str = "give the file that was made with the registry: --identity FILE or CIM_KEYS_IDENTITY";
 
 fn judge(error: &KeyError) -> (Exit, Option<&'static str>) {
@@ -391,7 +394,7 @@ fn entropy(error: &EntropyError) -> (Exit, Option<&'static str>) {
     }
 }
 
-pub(super) fn file(error: &FileError) -> (Exit, Option<&'static str>) {
+fn file(error: &FileError) -> (Exit, Option<&'static str>) {
     match error {
         FileError::Exists { .. } => {
             (Exit::Conflict, Some("nothing is overwritten: name another file, or move that one away"))

@@ -1,6 +1,6 @@
 //! The same for what needs a server: from an error to exit status and hint.
 
-use super::exit::{self, CliError, Exit, NEWER};
+use super::{CliError, Exit, NEWER};
 use crate::consume::LetterError;
 use crate::dev::UpError;
 use crate::dev::server::ServerError;
@@ -21,7 +21,7 @@ const ROLE: &str = "take creds of the role host: `cim-keys access renew --role h
 const REACH: &str = "is it running there? nothing is lost: what is not published stays pending";
 const MAKES: &str = "on a host that keeps the steward's key, `cim-keys sync` makes it";
 /// Of a stream that a registry was published to.
-pub(super) const LOST: &str = "check the server's address; if the stream is lost, bring it back from the server's backup: \
+pub(crate) const LOST: &str = "check the server's address; if the stream is lost, bring it back from the server's backup: \
      no other is made, and without a backup a registry is founded anew, in another data folder";
 const UPGRADE: &str = "run nats-server 2.12.1 or newer";
 
@@ -34,7 +34,7 @@ fn told(exit: Exit, code: &str, message: String, hint: Option<&str>) -> CliError
 }
 
 /// Why synchronising came to a stand, by the code of the machine's reason or of the connection's error.
-pub(super) fn stuck(reason: &Reason) -> CliError {
+pub(crate) fn stuck(reason: &Reason) -> CliError {
     let (exit, hint) = match reason.code.as_str() {
         "authorization" | "creds-expired" | "creds-not-yet-valid" => (Exit::Permission, Some(CREDS)),
         "permission" => (Exit::Permission, Some(ROLE)),
@@ -45,7 +45,7 @@ pub(super) fn stuck(reason: &Reason) -> CliError {
         "stream-settings" => {
             (Exit::Conflict, Some("it is never changed silently: set what differs, or let a new one be made"))
         }
-        NEWER => (Exit::Conflict, Some(exit::UPGRADE)),
+        NEWER => (Exit::Conflict, Some(super::UPGRADE)),
         "server-too-old" => (Exit::Conflict, Some(UPGRADE)),
         "stream-foreign" => (
             Exit::Conflict,
@@ -79,7 +79,7 @@ pub(super) fn stuck(reason: &Reason) -> CliError {
 
 /// The same by how far a registry has come: where nothing of it was read from or confirmed by any stream, there is none to
 /// be taken back.
-pub(super) fn stuck_at(head: u64, reason: &Reason) -> CliError {
+pub(crate) fn stuck_at(head: u64, reason: &Reason) -> CliError {
     let (exit, hint) = match reason.code.as_str() {
         _ if head > 0 => return stuck(reason),
         "stream-foreign" => (
@@ -202,7 +202,7 @@ impl From<TargetError> for CliError {
             | TargetError::Prefix { .. }
             | TargetError::Timeout { .. } => Exit::Usage,
             TargetError::File(found) | TargetError::Context(ContextError::Unknown { error: found, .. }) => {
-                super::exit::file(found).0
+                super::file(found).0
             }
             TargetError::Creds { .. } | TargetError::Pem { .. } => Exit::Validation,
             TargetError::Context(ContextError::NoHome { .. }) => Exit::NotFound,
