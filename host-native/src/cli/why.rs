@@ -156,7 +156,9 @@ impl Asked<'_> {
             return Ok(());
         }
         users.sort_by(|a, b| (&a.account, &a.user).cmp(&(&b.account, &b.user)));
-        let who = Who { as_of: self.judge.at(), question: self.question.clone(), asked, users };
+        let at = self.judge.when().unwrap_or(self.question.at);
+        let question = Question { at, ..self.question.clone() };
+        let who = Who { as_of: self.judge.at(), question, asked, users };
         self.say();
         output.data(&who, shown)
     }

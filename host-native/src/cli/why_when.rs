@@ -30,6 +30,11 @@ impl<'a> Judge<'a> {
         self.at
     }
 
+    /// The time at which it judges, in Unix seconds; none where that is not known.
+    pub(super) fn when(&self) -> Option<i64> {
+        self.when
+    }
+
     /// The answer, and the question with the time at which it is the answer: where nobody knows when it was, now, and the
     /// answer is the same at any time before.
     pub(super) fn answer(

@@ -218,6 +218,10 @@ fn what_has_ended_since_had_not_ended_then() {
     let then = ask(&["soon", "--at", "18"], Some(&url)).json();
     assert_eq!(then["allowed"], true, "{then}");
     // What was asked is known from then on.
+    let all = person
+        .run(&["why", "a", "--publish", "--who", "--account", "app", "--at", "18", "--output", "json"])
+        .json();
+    assert_eq!((all["users"].as_array().unwrap().len(), &all["at"]), (2, &then["at"]), "{all}");
     let known = ask(&["soon", "--at", "18"], None).json();
     assert_eq!(known, then);
     assert!(then["as_of"]["time"].is_string(), "{then}");
