@@ -8,7 +8,7 @@
 //! orders show FOLDER                                  orders by customer
 //! ```
 
-#![allow(clippy::print_stdout, clippy::print_stderr, missing_docs, unreachable_pub)]
+#![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
 mod event;
 mod projection;

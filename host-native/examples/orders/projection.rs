@@ -21,28 +21,38 @@ pub struct Projection {
 /// Orders of one customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Customer {
+    /// Who.
     pub customer: String,
+    /// How many.
     pub orders: i64,
+    /// For how much in all.
     pub cents: i64,
+    /// Invoices that were asked for.
     pub invoices: i64,
 }
 
 /// A message that could not be read, and changed nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unread {
+    /// Where it stands.
     pub sequence: i64,
+    /// Why.
     pub reason: String,
 }
 
 /// Everything that is in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shown {
+    /// Sequence of the last message that is in.
     pub reached: i64,
+    /// By name.
     pub customers: Vec<Customer>,
+    /// By sequence.
     pub unread: Vec<Unread>,
 }
 
 impl Projection {
+    /// Makes the file, or opens it where it is there.
     pub fn open(path: &Path) -> Result<Self, Box<dyn Error>> {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -88,6 +98,7 @@ impl Projection {
         Ok(true)
     }
 
+    /// All of it, as of one moment.
     pub fn shown(&mut self) -> Result<Shown, Box<dyn Error>> {
         let transaction = self.connection.transaction()?;
         let customers = transaction
