@@ -8,6 +8,7 @@ use cim_keys_core::nkey::{Kind, PublicKey};
 
 use crate::desk::Desk;
 use crate::simulator::rng::Rng;
+use crate::wait;
 
 const ENTRIES: [&str; 7] = ["a", "a.>", "*.b", "orders.>", "orders.*", ">", "b.c"];
 
@@ -20,6 +21,8 @@ pub struct History {
     /// Their accounts, names and keys.
     roles: Vec<(PublicKey, String, PublicKey)>,
     users: Vec<(PublicKey, PublicKey)>,
+    /// When the last token ends that ends in a moment; none once that was waited for.
+    soon: Option<i64>,
 }
 
 impl History {
@@ -28,7 +31,7 @@ impl History {
         let desk = Desk::founded();
         let accounts = vec![desk.app()];
         let (rng, roles, users) = (Rng::new(seed, "history"), Vec::new(), Vec::new());
-        History { rng, desk, accounts, roles, users }
+        History { rng, desk, accounts, roles, users, soon: Some(0) }
     }
 
     fn list(&mut self) -> PermissionList {
@@ -45,8 +48,10 @@ impl History {
 
     /// When a token ends: in a moment, later, or never.
     fn end(&mut self) -> i64 {
-        let now = self.desk.host().ambient().now().seconds();
-        [now + 2, now + 3600, 0, 0][usize::try_from(self.rng.below(4)).expect("one of these")]
+        let now = self.now();
+        let soon = now + if self.soon.is_some() { 2 } else { 1800 };
+        self.soon = self.soon.map(|_| soon);
+        [soon, now + 3600, 0, 0][usize::try_from(self.rng.below(4)).expect("one of these")]
     }
 
     fn user(&mut self, access: Access, account: PublicKey) {
@@ -59,6 +64,20 @@ impl History {
         if let Ok(outcome) = self.desk.run(&Request::from(user)) {
             self.users.push((account, outcome.keys[0]));
         }
+    }
+
+    /// Waits until the tokens have ended that end in a moment; those that come later live longer.
+    ///
+    /// # Panics
+    /// When the clock stands still.
+    pub fn outlive(&mut self) {
+        if let Some(soon) = self.soon.take() {
+            wait::until("tokens end", || (self.now() > soon).then_some(()));
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.desk.host().ambient().now().seconds()
     }
 
     /// A random number below a limit.

@@ -94,7 +94,10 @@ fn told(seed: u64) -> (History, NatsServer, Ledger, Person) {
     let target = Target::open(&server.url());
     let streams = make_streams(&target, 120);
     let mut history = History::new(seed);
-    for _ in 0..30 {
+    for round in 0..30 {
+        if round == 15 {
+            history.outlive();
+        }
         for _ in 0..=history.below(4) {
             history.step();
         }
