@@ -85,6 +85,15 @@ impl ConsumerConfig {
         self
     }
 
+    /// The same with one message out at a time, for whoever must have them in the stream's order, as a projection must. With
+    /// more than one out, those of a worker that was killed come again behind later ones, which another has folded meanwhile:
+    /// what is not newer than the sequence reached would be left out, and lost.
+    #[must_use]
+    pub fn in_order(mut self) -> Self {
+        self.max_ack_pending = 1;
+        self
+    }
+
     /// Every setting in which `found` differs. What is the operator's own affair (replicas, limits of one request,
     /// description, metadata, a pause) is no part of this type.
     #[must_use]

@@ -42,6 +42,7 @@ pub mod headers;
 pub mod roles;
 pub mod stream;
 pub mod subjects;
+pub mod trace;
 
 // Facts about entities, and the state folded from them.
 pub mod context;

@@ -65,30 +65,43 @@ pub struct StreamConfig {
     pub no_ack: bool,
 }
 
+impl StreamConfig {
+    /// A stream of a service's own events, which forgets nothing: append only, duplicate window 120 s.
+    #[must_use]
+    pub fn durable(name: &str, subjects: Vec<String>) -> Self {
+        Self {
+            name: name.into(),
+            subjects,
+            retention: "limits".into(),
+            storage: "file".into(),
+            discard: "new".into(),
+            max_age: 0,
+            max_msg_size: 1024 * 1024,
+            max_msgs: -1,
+            max_msgs_per_subject: -1,
+            duplicate_window: 120 * SECOND,
+            allow_direct: true,
+            allow_atomic: false,
+            deny_delete: true,
+            deny_purge: true,
+            republish: None,
+            mirror: None,
+            sealed: false,
+            persist_async: false,
+            allow_rollup: false,
+            no_ack: false,
+        }
+    }
+}
+
 /// `KEYS_EVENTS`: 90 days, duplicate window 120 s, append only.
 #[must_use]
 pub fn keys_events_stream_config(namespace: &Namespace) -> StreamConfig {
     StreamConfig {
-        name: KEYS_EVENTS.into(),
-        subjects: alloc::vec![namespace.events()],
-        retention: "limits".into(),
-        storage: "file".into(),
-        discard: "new".into(),
         max_age: 90 * 24 * 3600 * SECOND,
-        max_msg_size: 1024 * 1024,
-        max_msgs: -1,
-        max_msgs_per_subject: -1,
-        duplicate_window: 120 * SECOND,
-        allow_direct: true,
         allow_atomic: true,
-        deny_delete: true,
-        deny_purge: true,
         republish: Some((namespace.events(), namespace.log())),
-        mirror: None,
-        sealed: false,
-        persist_async: false,
-        allow_rollup: false,
-        no_ack: false,
+        ..StreamConfig::durable(KEYS_EVENTS, alloc::vec![namespace.events()])
     }
 }
 

@@ -4,11 +4,12 @@ use crate::tools::workspace_root;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use tempfile::TempDir;
 
 /// A person with a home folder of their own.
@@ -243,6 +244,24 @@ fn program() -> &'static Path {
         }
         executable(&mut build, "cim-keys")
     })
+}
+
+/// An example of the library, built in the profile of the tests.
+///
+/// # Panics
+/// When it does not build.
+pub fn example(name: &str) -> PathBuf {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = built.entry(name.to_owned()).or_insert_with(|| {
+        let mut build = cargo();
+        build.args(["build", "--quiet", "--locked", "--package", "cim-keys", "--example", name]);
+        if cfg!(feature = "page") {
+            build.args(["--features", "page"]);
+        }
+        executable(&mut build, name)
+    });
+    file.clone()
 }
 
 /// Cargo, in the workspace.

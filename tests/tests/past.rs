@@ -298,6 +298,7 @@ fn the_lines_of_the_readme_do_what_they_say() {
     let said = ok(cim_keys_tests::program::said(command.env("NATS_URL", &url).output().unwrap()));
     let first = shown.lines().next().unwrap();
     assert!(said.stdout.contains(&format!("{first}\n")), "{said:?}");
+    assert!(said.stdout.contains("billing of app may publish to orders.eu: allow \"orders.>\""), "{said:?}");
     for line in shown.lines().skip(1) {
         let words = line.split(" U").next().unwrap().split(" until").next().unwrap();
         assert!(said.stdout.contains(words), "{words}: {said:?}");

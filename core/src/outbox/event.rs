@@ -5,6 +5,7 @@ use crate::digest::Digest;
 use crate::headers::{self, CimEvent, HeaderError, Headers, NATS_MSG_ID, build_headers};
 use crate::stream::{KEYS_ARCHIVE, KEYS_EVENTS};
 use crate::subjects::{DOMAIN, ISSUED_DOMAIN, Namespace, Subject, Token};
+use crate::trace::{TRACEPARENT, TraceParent};
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -25,7 +26,10 @@ pub struct DomainEvent {
     pub event: CimEvent,
     /// Who makes it: the value of `CIM-Source`.
     pub source: String,
-    /// Further headers, such as `Content-Type`. Neither one of the seven nor one that begins with `Nats-`.
+    /// The trace that it belongs to, carried in the header `traceparent`. No part of what the event says: a repeated call may
+    /// have another.
+    pub trace: Option<TraceParent>,
+    /// Further headers, such as `Content-Type`. Neither one of the seven, nor `traceparent`, nor one that begins with `Nats-`.
     pub headers: Vec<(String, String)>,
     /// Payload, as it is.
     pub payload: Vec<u8>,
@@ -58,8 +62,12 @@ impl DomainEvent {
             });
         }
         let mut headers = build_headers(&self.event, &self.source)?;
+        if let Some(trace) = &self.trace {
+            headers.push(TRACEPARENT, &trace.to_string())?;
+        }
         for (name, value) in &self.headers {
-            let own = headers::ALL.iter().any(|known| known.eq_ignore_ascii_case(name));
+            let mut ours = headers::ALL.iter().chain([&TRACEPARENT]);
+            let own = ours.any(|known| known.eq_ignore_ascii_case(name));
             if own || name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("nats-")) {
                 return Err(EventError::ReservedHeader { name: name.chars().take(80).collect() });
             }
@@ -106,12 +114,12 @@ pub struct Message {
 }
 
 impl Message {
-    /// Digest of everything it says: two calls with one id are the same call only with the same digest.
+    /// Digest of everything it says, its trace left out: two calls with one id are the same call only with the same digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let expected = self.expected.map(|sequence| sequence.to_string()).unwrap_or_default();
         let mut pieces: Vec<&[u8]> = alloc::vec![self.subject.as_str().as_bytes(), expected.as_bytes()];
-        for (name, value) in self.headers.iter() {
+        for (name, value) in self.headers.iter().filter(|(name, _)| *name != TRACEPARENT) {
             pieces.push(name.as_bytes());
             pieces.push(value.as_bytes());
         }

@@ -27,10 +27,24 @@ fn event(number: u128) -> DomainEvent {
             message_id: Uuid::from_u128(number),
         },
         source: "orders".into(),
+        trace: None,
         headers: vec![("Content-Type".into(), "text/plain".into())],
         payload: format!("order {number}").into_bytes(),
         expected: None,
     }
+}
+
+#[test]
+fn the_trace_is_carried_and_is_no_part_of_the_event() {
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let without = checked(&event(1)).unwrap();
+    let with = checked(&DomainEvent { trace: trace.parse().ok(), ..event(1) }).unwrap();
+    assert_eq!((with.headers.only("traceparent"), without.headers.only("traceparent")), (Some(trace), None));
+    assert_eq!(with.headers.iter().count(), 9);
+    assert_eq!(with.digest(), without.digest(), "a repeated call has a trace of its own");
+    let headers = vec![("TraceParent".into(), trace.into())];
+    let twice = checked(&DomainEvent { headers, ..event(1) });
+    assert_eq!(twice, Err(EventError::ReservedHeader { name: "TraceParent".into() }));
 }
 
 fn checked(event: &DomainEvent) -> Result<Message, EventError> {

@@ -5,6 +5,9 @@
 //! permissions are its own, and last what those say of the subject. What a server does where it differs from what one would
 //! expect was measured and stands in the tests as a table (`tests/tests/why`).
 //!
+//! Tokens of accounts and users have a time; that of the operator's own token is nothing to a server (measured on 2.15.1 and
+//! 2.12.1): accounts that it signed are taken although it has ended.
+//!
 //! The answer speaks of the user's permissions in its account. Where the account imports the subject, that is named;
 //! whether the account that exports it delivers is another matter.
 

@@ -212,17 +212,25 @@ fn by_time(time: ServerTime, head: u64, store: &Store, globals: &Globals) -> Res
         return Ok(found);
     }
     let again = globals.again();
-    Err(CliError::new(
+    Err(times_unknown(by + 1, later - 1)
+        .hint(format!("or name a sequence: `cim-keys{again} log` shows them")))
+}
+
+/// When messages were stored is not known here.
+pub(super) fn times_unknown(first: u64, last: u64) -> CliError {
+    let what = if first == last {
+        format!("message {first} was")
+    } else {
+        format!("messages {first} to {last} were")
+    };
+    CliError::new(
         Exit::NotFound,
         "times-unknown",
         format!(
-            "when the messages {} to {} were stored is not known here: this host appended them itself, and no server is named that could tell",
-            by + 1,
-            later - 1
+            "when the {what} stored is not known here: this host appended what is there itself, and no server is named that could tell"
         ),
     )
     .hint("name the server, by NATS_URL (and NATS_CREDS) or a natscli context in NATS_CONTEXT: then it is asked")
-    .hint(format!("or name a sequence: `cim-keys{again} log` shows them")))
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ mod watch;
 #[cfg(feature = "nats")]
 mod watch_said;
 mod why;
+mod why_when;
+mod why_whom;
 mod why_words;
 
 use crate::exit::{self, CliError};

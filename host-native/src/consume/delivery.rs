@@ -5,6 +5,7 @@ use cim_keys_core::admission::StoredMessage;
 use cim_keys_core::dead::Place;
 use cim_keys_core::delivery::{Acknowledgement, Delivered, confirms};
 use cim_keys_core::time::Timestamp;
+use cim_keys_core::trace::{TraceError, TraceParent};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -75,6 +76,14 @@ impl Delivery {
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.delivered.message.sequence
+    }
+
+    /// The trace that it belongs to, for what is done about it and published in turn; none where nobody said so.
+    ///
+    /// # Errors
+    /// Its header `traceparent` is none: see [`TraceError`]. That says nothing of the event.
+    pub fn trace(&self) -> Result<Option<TraceParent>, TraceError> {
+        TraceParent::of(&self.message().headers)
     }
 
     /// When the server stored it.

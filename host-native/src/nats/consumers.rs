@@ -63,23 +63,41 @@ async fn go(link: &Link, wanted: &Wanted, may_create: bool) -> Result<Consumptio
     let dead = streams::one(link, &wanted.dead, wanted, may_create, &mut created).await?;
     let mut consumers = Vec::new();
     for config in &wanted.consumers {
-        let found = match info(link, &config.stream, &config.name).await {
-            Err(StreamsError::Refused { code: NO_CONSUMER, .. }) if may_create => {
-                created.push(config.name.clone());
-                create(link, config).await?
-            }
-            found => found?,
-        };
-        let differences = config.differences(&found.config);
-        if !differences.is_empty() {
-            let (stream, consumer) = (config.stream.clone(), config.name.clone());
-            return Err(StreamsError::ConsumerDiffers { stream, consumer, differences });
-        }
-        consumers.push(found);
+        consumers.push(one(link, config, may_create, &mut created).await?);
     }
     // Last: accounts that were founded before know nothing of it, and consume all the same.
     streams::one(link, &wanted.issued, wanted, may_create, &mut created).await?;
     Ok(Consumption { dead, consumers, created })
+}
+
+/// Makes one consumer where it is missing and compares it where it is there, for services with a stream of their own. Never
+/// changes one.
+///
+/// # Errors
+/// See [`StreamsError`]. What differs is named with every difference.
+pub async fn ensure_one(link: &Link, config: &ConsumerConfig) -> Result<ConsumerInfo, StreamsError> {
+    one(link, config, true, &mut Vec::new()).await
+}
+
+async fn one(
+    link: &Link,
+    config: &ConsumerConfig,
+    may_create: bool,
+    created: &mut Vec<String>,
+) -> Result<ConsumerInfo, StreamsError> {
+    let found = match info(link, &config.stream, &config.name).await {
+        Err(StreamsError::Refused { code: NO_CONSUMER, .. }) if may_create => {
+            created.push(config.name.clone());
+            create(link, config).await?
+        }
+        found => found?,
+    };
+    let differences = config.differences(&found.config);
+    if differences.is_empty() {
+        return Ok(found);
+    }
+    let (stream, consumer) = (config.stream.clone(), config.name.clone());
+    Err(StreamsError::ConsumerDiffers { stream, consumer, differences })
 }
 
 /// How a consumer stands, by its leader.

@@ -111,6 +111,19 @@ async fn alone(link: &Link) -> Result<(), StreamsError> {
     Ok(())
 }
 
+/// Makes one stream where it is missing and compares it where it is there, for services with a stream of their own. Never
+/// changes one. `replicas` is as in [`Wanted`].
+///
+/// # Errors
+/// See [`StreamsError`]. What differs is named with every difference.
+pub async fn ensure_one(
+    link: &Link,
+    config: &StreamConfig,
+    replicas: Option<u32>,
+) -> Result<StreamInfo, StreamsError> {
+    stream(link, config, replicas, true, &mut Vec::new()).await
+}
+
 pub(super) async fn one(
     link: &Link,
     config: &StreamConfig,
@@ -118,10 +131,20 @@ pub(super) async fn one(
     may_create: bool,
     created: &mut Vec<String>,
 ) -> Result<StreamInfo, StreamsError> {
+    stream(link, config, wanted.replicas, may_create, created).await
+}
+
+async fn stream(
+    link: &Link,
+    config: &StreamConfig,
+    replicas: Option<u32>,
+    may_create: bool,
+    created: &mut Vec<String>,
+) -> Result<StreamInfo, StreamsError> {
     let found = match info(link, &config.name).await {
         Ok(info) => info,
         Err(StreamsError::Refused { code: 10059, .. }) if may_create => {
-            let replicas = wanted.replicas.unwrap_or_else(|| link.cluster_replicas());
+            let replicas = replicas.unwrap_or_else(|| link.cluster_replicas());
             create(link, config, replicas).await?;
             created.push(config.name.clone());
             info(link, &config.name).await?

@@ -156,6 +156,7 @@ impl Issuer {
             },
             subject,
             source: SOURCE.to_owned(),
+            trace: request.trace,
             headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
             payload: payload.to_string().into_bytes(),
             expected: None,

@@ -3,6 +3,7 @@
 use super::answer::Failure;
 use cim_keys_core::jwt::{AccountLimits, PermissionList, ResponsePermission, UserRights};
 use cim_keys_core::nkey::{Kind, PublicKey};
+use cim_keys_core::trace::TraceParent;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -99,6 +100,8 @@ pub struct Request {
     pub command_id: Uuid,
     /// The conversation that it belongs to.
     pub correlation_id: Option<Uuid>,
+    /// The trace that it belongs to, as its header `traceparent` says.
+    pub trace: Option<TraceParent>,
     /// How long to wait for what comes of it.
     pub wait: Duration,
     /// What is wanted.
@@ -387,6 +390,7 @@ fn of(asked: &Asked, wish: Wish) -> Result<Request, Failure> {
     Ok(Request {
         command_id: asked.command_id,
         correlation_id: asked.correlation_id,
+        trace: None,
         wait: Duration::from_millis(wait),
         wish,
     })

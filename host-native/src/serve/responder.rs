@@ -15,8 +15,10 @@ use crate::nats::link::{Link, LinkError, Trouble};
 use crate::nats::role;
 use crate::nats::target::Target;
 use async_nats::{HeaderMap, HeaderValue, Message, Subscriber};
+use cim_keys_core::headers::Headers;
 use cim_keys_core::nkey::{KeyPair, Kind};
 use cim_keys_core::roles::PipelineRole;
+use cim_keys_core::trace::TraceParent;
 use futures::StreamExt as _;
 use futures::stream::{SelectAll, select_all};
 use serde_json::Value;
@@ -352,6 +354,7 @@ struct Done {
     caller: Option<Caller>,
     command_id: Option<Uuid>,
     correlation_id: Option<Uuid>,
+    trace: Option<TraceParent>,
     outcome: Result<Answer, Failure>,
 }
 
@@ -376,6 +379,7 @@ impl Desk {
             ("operation", done.operation.map_or(Value::Null, |operation| operation.as_str().into())),
             ("correlation_id", text(done.correlation_id.or(done.command_id).map(|id| id.to_string()))),
             ("command_id", text(done.command_id.map(|id| id.to_string()))),
+            ("traceparent", text(done.trace.map(|trace| trace.to_string()))),
             ("caller_account", text(done.caller.map(|caller| caller.account.to_string()))),
             ("caller_user", text(done.caller.map(|caller| caller.user.to_string()))),
             ("code", code.map_or(Value::Null, Value::from)),
@@ -398,6 +402,7 @@ impl Desk {
             caller: None,
             command_id: None,
             correlation_id: None,
+            trace: trace(message),
             outcome: Err(Failure::new(404, "unknown-operation", "there is no such operation")),
         };
         // Behind the namespace's two tokens and `keys-api`.
@@ -423,7 +428,7 @@ impl Desk {
         };
         done.caller = Some(caller);
         let request = match Request::read(operation, &message.payload) {
-            Ok(request) => request,
+            Ok(request) => Request { trace: done.trace, ..request },
             Err(failure) => {
                 done.outcome = Err(failure);
                 return done;
@@ -448,6 +453,15 @@ impl Desk {
         };
         begun.settled(&self.host, wait).await
     }
+}
+
+/// The trace of a request. One that is none says nothing of the request: it is as if there were none.
+fn trace(message: &Message) -> Option<TraceParent> {
+    let headers = message.headers.iter().flat_map(HeaderMap::iter);
+    let lines = headers.flat_map(|(name, values)| {
+        values.iter().map(|value| (AsRef::<str>::as_ref(name).to_owned(), value.as_str().to_owned()))
+    });
+    TraceParent::of(&Headers::received(lines.collect())).ok().flatten()
 }
 
 async fn send(link: &Link, reply: async_nats::Subject, outcome: &Result<Answer, Failure>) {

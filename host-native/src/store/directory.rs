@@ -20,6 +20,22 @@ impl Store {
         self.at(|transaction, generation| version(transaction, generation, id, sequence))
     }
 
+    /// From which sequence on an entity is there; none where the stream does not have it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn first_at(&self, id: EntityId) -> Result<Option<u64>, StoreError> {
+        self.at(|transaction, generation| {
+            let was = projection::some(transaction, generation, &Directory::was(id, 0), Order::First, 1)?;
+            let first = match was.into_iter().next() {
+                Some((_, text)) => Some(text),
+                None => projection::row(transaction, generation, &Directory::now(id))?,
+            };
+            let since = |text: String| Directory::version(&text).map(|version| version.since);
+            first.map(|text| since(text).ok_or(RowError::Damaged("a row of the directory"))).transpose()
+        })
+    }
+
     /// Whatever had this name or label at a sequence, exactly.
     ///
     /// # Errors

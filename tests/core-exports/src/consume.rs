@@ -14,7 +14,7 @@ use crate::exports;
 exports! {
     consumer_declared(namespace: Namespace) { declared(&namespace) }
     consumer_durable(stream: String, name: String, filter: String) {
-        ConsumerConfig::durable(&stream, &name, filter).giving_up()
+        ConsumerConfig::durable(&stream, &name, filter).giving_up().in_order()
     }
     consumer_differences(expected: ConsumerConfig, found: ConsumerConfig) { expected.differences(&found) }
 

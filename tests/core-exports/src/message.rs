@@ -14,6 +14,7 @@ use cim_keys_core::stream::{
 };
 use cim_keys_core::subjects::{Namespace, Subject, Token};
 use cim_keys_core::time::Timestamp;
+use cim_keys_core::trace::TraceParent;
 use uuid::Uuid;
 
 use crate::{exports, shown};
@@ -49,6 +50,12 @@ exports! {
         let headers = Headers::received(list);
         (headers.only(&name).map(str::to_owned), headers.count(&name))
     }
+    trace_parent(list: Vec<(String, String)>, text: String, parent: [u8; 8]) {
+        let read = TraceParent::from_str(&text)?;
+        let made = TraceParent::new(*read.trace_id(), parent, read.is_sampled())?;
+        (shown(TraceParent::of(&Headers::received(list))?), read.child(parent)?.to_string(), made.to_string())
+    }
+    stream_durable(name: String, subjects: Vec<String>) { StreamConfig::durable(&name, subjects) }
 
     roles_template(role: String, namespace: Namespace, user: String) {
         (shown(PipelineRole::from_str(&role)?.template(&namespace)), roles::inbox(&user))

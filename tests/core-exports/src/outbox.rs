@@ -25,9 +25,9 @@ fn handle(input: Input, (millis, random): Now) -> Result<Vec<Output>, Failed> {
 }
 
 exports! {
-    outbox_event(namespace: Namespace, subject: Subject, event: CimEvent, source: String, payload: String) {
-        let payload = payload.into_bytes();
-        let event = DomainEvent { subject, event, source, headers: Vec::new(), payload, expected: None };
+    outbox_event(namespace: Namespace, subject: Subject, event: CimEvent, source: String, trace: String, payload: String) {
+        let (payload, trace) = (payload.into_bytes(), Some(trace.parse()?));
+        let event = DomainEvent { subject, event, source, trace, headers: Vec::new(), payload, expected: None };
         let message = event.check(&namespace)?;
         (message.digest(), message)
     }

@@ -433,7 +433,14 @@ fn message(
         message_id: id,
     };
     let payload = number.to_string().into_bytes();
-    let event =
-        DomainEvent { subject, event, source: "orders".into(), headers: Vec::new(), payload, expected };
+    let event = DomainEvent {
+        subject,
+        event,
+        source: "orders".into(),
+        trace: None,
+        headers: Vec::new(),
+        payload,
+        expected,
+    };
     event.check(&Namespace::default()).expect("an event")
 }

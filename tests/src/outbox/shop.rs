@@ -189,6 +189,7 @@ pub fn event(number: u64) -> DomainEvent {
             message_id: id,
         },
         source: "orders".to_owned(),
+        trace: None,
         headers: Vec::new(),
         payload: number.to_string().into_bytes(),
         expected: None,

@@ -1,6 +1,7 @@
 //! Users with any permissions on a real server, and what the server lets them do: what core's `why` is held against.
 
 pub mod generate;
+pub mod history;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,6 +22,7 @@ pub struct Permits {
     /// What commands made.
     pub identities: Identities,
     changed: BTreeMap<PublicKey, Account>,
+    operator: Option<Operator>,
     logins: Vec<(PublicKey, PublicKey, Login)>,
 }
 
@@ -30,7 +32,12 @@ pub type Who = (PublicKey, PublicKey);
 impl Permits {
     /// A new registry with this number.
     pub fn found(number: u8) -> Permits {
-        Permits { identities: Identities::found(number), changed: BTreeMap::new(), logins: Vec::new() }
+        Permits {
+            identities: Identities::found(number),
+            changed: BTreeMap::new(),
+            operator: None,
+            logins: Vec::new(),
+        }
     }
 
     /// A signing key of an account with a role.
@@ -64,15 +71,39 @@ impl Permits {
     /// # Panics
     /// When there is no such account, or the claims cannot be written.
     pub fn change(&mut self, account: PublicKey, change: impl FnOnce(&mut jwt::Account)) {
+        self.change_claims(account, |claims| {
+            let jwt::Body::Account(body) = &mut claims.body else { panic!("{account} is an account") };
+            change(body);
+        });
+    }
+
+    /// The same for claims that accounts share with others.
+    ///
+    /// # Panics
+    /// See [`change`](Permits::change).
+    pub fn change_claims(&mut self, account: PublicKey, change: impl FnOnce(&mut jwt::Claims)) {
         let mut entity = self.account(account);
-        let mut claims = entity.token.claims().clone();
+        entity.token = self.issued_again(&entity.token, change);
+        self.changed.insert(account, entity);
+    }
+
+    /// Changes the operator's claims by hand.
+    ///
+    /// # Panics
+    /// When the claims cannot be written.
+    pub fn change_operator(&mut self, change: impl FnOnce(&mut jwt::Claims)) {
+        let mut entity = self.operator();
+        entity.token = self.issued_again(&entity.token, change);
+        self.operator = Some(entity);
+    }
+
+    fn issued_again(&self, token: &Issued, change: impl FnOnce(&mut jwt::Claims)) -> Issued {
+        let mut claims = token.claims().clone();
         claims.issued_at += 1;
-        let jwt::Body::Account(body) = &mut claims.body else { panic!("{account} is an account") };
-        change(body);
+        change(&mut claims);
         let jwt = jwt::encode(&claims).expect("claims that can be written");
         let signature = self.identities.pair(claims.issuer).sign(jwt.as_str().as_bytes());
-        entity.token = Issued { jwt, signature: signature.ok() };
-        self.changed.insert(account, entity);
+        Issued { jwt, signature: signature.ok() }
     }
 
     /// Sets what users without permissions may do.
@@ -90,6 +121,9 @@ impl Permits {
     /// # Panics
     /// Never.
     pub fn operator(&self) -> Operator {
+        if let Some(operator) = &self.operator {
+            return operator.clone();
+        }
         let Entity::Operator(operator) = self.entity(EntityId::Operator(self.identities.operator())) else {
             panic!("an operator")
         };
@@ -140,9 +174,15 @@ impl Permits {
     pub fn serve(&self, version: Version) -> NatsServer {
         let place = "/folder-of-the-server";
         let mut text = self.identities.configuration(std::path::Path::new(place));
+        let mut replace = |id, token: &Issued| {
+            let before = self.identities.token(id);
+            text = text.replace(before.as_str(), &token.text().unwrap_or_default());
+        };
         for (key, account) in &self.changed {
-            let before = self.identities.token(EntityId::Account(*key));
-            text = text.replace(before.as_str(), &account.token.text().unwrap_or_default());
+            replace(EntityId::Account(*key), &account.token);
+        }
+        if let Some(operator) = &self.operator {
+            replace(EntityId::Operator(operator.key), &operator.token);
         }
         Setup::configured(version, move |folder| text.replace(place, &folder.to_string_lossy())).start()
     }

@@ -3,5 +3,6 @@
 mod cluster;
 mod dlq;
 mod example;
+mod orders;
 mod processor;
 mod subscription;

@@ -1,6 +1,5 @@
 //! A service's own events on a service's own stream: whatever happens to process, connection and server.
 
-mod example;
 mod faults;
 mod processes;
 mod refusals;

@@ -1,7 +1,9 @@
 //! Creds for minutes, for a key that never leaves whoever made it.
 
 use cim_keys_core::jwt::Token;
-use cim_keys_tests::serve::{APP, ROLE, Service, ask, command_id, connect_user, new_user, stored, user_key};
+use cim_keys_tests::serve::{
+    APP, ROLE, Service, ask, ask_with, command_id, connect_user, new_user, stored, user_key,
+};
 use serde_json::json;
 
 #[test]
@@ -58,4 +60,34 @@ fn they_let_in_and_are_recorded_once_on_a_stream_of_their_own() {
     assert_eq!(ask(&mut client, "user.revoke", &revoke).status, 200);
     let body = json!({ "command_id": command_id(), "account": APP, "role": ROLE, "user": known.public_key(), "ttl": 120 });
     assert_eq!(ask(&mut client, "credentials.issue", &body).body["code"], "key-revoked");
+}
+
+/// The trace of a request stands in the log, and on what is recorded of it; events of the keys have their seven headers alone.
+#[test]
+fn a_trace_is_logged_and_carried_and_is_no_part_of_the_request() {
+    let service = Service::start();
+    let mut client = service.connect();
+    let (id, key) = (command_id(), user_key());
+    let body =
+        json!({ "command_id": id, "account": APP, "role": ROLE, "user": key.public_key(), "ttl": 120 });
+    let trace = |step: &str| format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{step}-01");
+    let traces = [trace("00f067aa0ba902b7"), trace("00f067aa0ba902b8"), trace("0000000000000000")];
+    for trace in &traces {
+        let bytes = body.to_string();
+        let issued = ask_with(&mut client, "credentials.issue", &[("traceparent", trace)], bytes.as_bytes());
+        assert_eq!(issued.status, 200, "{issued:?}");
+    }
+    let alice = new_user(command_id(), "alice", user_key().public_key()).to_string();
+    let made = ask_with(&mut client, "user.create", &[("traceparent", &traces[0])], alice.as_bytes());
+    assert_eq!(made.status, 200, "{made:?}");
+    let logged: Vec<_> = service.logged("request").iter().map(|line| line["traceparent"].clone()).collect();
+    // One that is none is as if there were none.
+    assert_eq!(json!(logged), json!([traces[0], traces[1], null, traces[0]]));
+    let carried = |stream: &str| -> Vec<String> {
+        let lines = stored(&service, stream).into_iter().flat_map(|message| message.header_lines());
+        lines.filter(|(name, _)| name == "traceparent").map(|(_, value)| value).collect()
+    };
+    // A repeated request is the first one, whoever traces it.
+    assert_eq!(carried("KEYS_ISSUED"), [traces[0].clone()]);
+    assert!(carried("KEYS_EVENTS").is_empty());
 }

@@ -2,4 +2,5 @@
 
 mod generated;
 mod measured;
+mod past;
 mod standing;

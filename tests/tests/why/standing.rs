@@ -127,6 +127,38 @@ fn tokens_end() {
     );
 }
 
+/// Accounts whose token has ended, or not begun, are closed. The operator's own token is read when the server starts, and
+/// its time is nothing to a server.
+#[test]
+fn tokens_of_accounts_end_and_the_operators_does_not() {
+    let mut permits = Permits::found(23);
+    let mut cases = Vec::new();
+    let now = permits.identities.now() + 3600;
+    for (name, term, code) in [
+        ("ENDED", (0, now - 600), Some("account-term")),
+        ("TO_COME", (now + 600, 0), Some("account-term")),
+        ("HOLDS", (now - 600, now + 600), None),
+        ("FOR_EVER", (0, 0), None),
+    ] {
+        let account = permits.identities.account(name);
+        let who = permits.user(account, "ann", Some(UserRights::default()), &[]);
+        permits.change_claims(account.account, |claims| (claims.not_before, claims.expires) = term);
+        cases.push((who, code));
+    }
+    for operator in [(0, 0), (0, now - 600), (now + 600, 0)] {
+        permits.change_operator(|claims| (claims.not_before, claims.expires) = operator);
+        for version in [Version::Newest, Version::Oldest] {
+            let server = permits.serve(version);
+            for (who, code) in &cases {
+                let answer = permits.why(*who, Action::Publish, "a", None).expect("an answer");
+                let refused = permits.connect(&server, *who).is_err();
+                let found = Some(answer.rule.code()).filter(|_| !answer.rule.allows());
+                assert_eq!((refused, found), (code.is_some(), *code), "{version:?} {operator:?} {answer:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn limits_and_conditions_are_named() {
     let mut permits = Permits::found(18);
