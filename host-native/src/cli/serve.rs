@@ -14,7 +14,7 @@ use crate::outbox::OutboxPump;
 use crate::serve::log::{self, Level};
 use crate::serve::metrics::Metrics;
 use crate::serve::policy::{Policy, PolicyError};
-use crate::serve::{Issuer, LIFETIME, Pusher, Responder, Setup, http};
+use crate::serve::{Issuer, LIFETIME, Projector, Pusher, Responder, Setup, http};
 use cim_keys_core::roles::PipelineRole;
 use futures::FutureExt as _;
 use serde::Serialize;
@@ -119,6 +119,8 @@ async fn stay(
         log::line(Level::Info, "health and metrics", &[("address", address.into())]);
         tokio::spawn(http::serve(listener, Arc::clone(host), Arc::clone(&metrics)));
     }
+    let projector = Projector::new(Arc::clone(host), target.clone(), Arc::clone(&metrics))?;
+    let projecting = tokio::spawn(projector.run(until(ended.clone())));
     let pusher = tokio::spawn(Pusher::new(Arc::clone(host), target.clone(), metrics).run());
     let answering = tokio::spawn(responder.clone().run(until(ended.clone())));
     let issued = publish_issued(host, &outbox, &args.connection, target.clone(), globals, ended.clone());
@@ -142,7 +144,7 @@ async fn stay(
     log::line(Level::Info, "stopping", &[]);
     // Whoever asks is answered first, and what is answered may still be published.
     end.send_replace(true);
-    let _ = answering.await;
+    let _ = tokio::join!(answering, projecting);
     pusher.abort();
     match outcome {
         Some(outcome) => outcome,
@@ -159,7 +161,7 @@ async fn stay(
 
 /// Whether this host can make the users in memory that the service enters as.
 fn can_enter(host: &Host, target: &Target) -> Result<(), CliError> {
-    for role in [PipelineRole::Responder, PipelineRole::Resolver] {
+    for role in [PipelineRole::Responder, PipelineRole::Resolver, PipelineRole::Service] {
         as_role(host, role, target).map_err(|error| {
             if error.code == "no-signing-key" {
                 return CliError { hints: Vec::new(), ..error }.hint(

@@ -29,6 +29,8 @@ struct Counted {
     connections: u64,
     connected: bool,
     issued: u64,
+    /// The sequence that each projection has reached.
+    projected: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +92,11 @@ impl Metrics {
         self.with(|counted| counted.issued += 1);
     }
 
+    /// How far the projections are.
+    pub fn projected(&self, reached: &[(&'static str, u64)]) {
+        self.with(|counted| counted.projected = reached.iter().copied().collect());
+    }
+
     /// Whether the responder hears anything.
     #[must_use]
     pub fn is_connected(&self) -> bool {
@@ -146,6 +153,10 @@ impl Metrics {
                 "Accounts of which a server has a token that the registry does not know",
                 counted.drift,
             );
+            head_of(&mut text, "cim_keys_projection_sequence", "gauge", "Last sequence folded");
+            for (name, sequence) in &counted.projected {
+                let _ = writeln!(text, "cim_keys_projection_sequence{{projection=\"{name}\"}} {sequence}");
+            }
             head_of(&mut text, "cim_keys_pushes_total", "counter", "Accounts looked at on the servers");
             for (state, count) in &counted.pushes {
                 let _ = writeln!(text, "cim_keys_pushes_total{{state=\"{state}\"}} {count}");

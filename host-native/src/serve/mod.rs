@@ -12,11 +12,13 @@ pub mod log;
 pub mod metrics;
 mod operate;
 pub mod policy;
+mod projector;
 mod pusher;
 pub mod request;
 mod responder;
 
 pub use issue::Issuer;
+pub use projector::Projector;
 pub use pusher::Pusher;
 pub use responder::{LIFETIME, Responder, Setup};
 

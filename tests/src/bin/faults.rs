@@ -108,36 +108,47 @@ fn list() -> String {
     lines.join("\n")
 }
 
-/// A process for each row: what one does to itself does nothing to the others.
+/// A process for each row: what one does to itself does nothing to the others. Rows that say how long something takes are
+/// played when the others are over, one at a time.
 fn play_all(rows: &[&'static Row], arguments: &Arguments) -> Vec<Report> {
-    let (next, begun) = (AtomicUsize::new(0), Instant::now());
+    let begun = Instant::now();
+    let (timed, others): (Vec<_>, Vec<_>) = rows.iter().enumerate().partition(|(_, row)| row.timed);
+    let mut reports = play_some(&others, arguments.jobs, arguments, begun);
+    reports.extend(play_some(&timed, 1, arguments, begun));
+    reports.sort_by_key(|(place, _)| *place);
+    reports.into_iter().map(|(_, report)| report).collect()
+}
+
+fn play_some(
+    rows: &[(usize, &&'static Row)],
+    jobs: usize,
+    arguments: &Arguments,
+    begun: Instant,
+) -> Vec<(usize, Report)> {
+    let next = AtomicUsize::new(0);
     let reports: Mutex<Vec<(usize, Report)>> = Mutex::default();
     thread::scope(|scope| {
-        for _ in 0..arguments.jobs.min(rows.len()) {
+        for _ in 0..jobs.min(rows.len()) {
             scope.spawn(|| {
                 loop {
-                    let place = next.fetch_add(1, Ordering::SeqCst);
-                    let Some(row) = rows.get(place) else { return };
+                    let Some((place, row)) = rows.get(next.fetch_add(1, Ordering::SeqCst)) else { return };
                     let report = play_alone(row, arguments);
-                    let word = verdict(&report.verdict);
                     let line = format!(
                         "{:>6.0} s  row {:<4} {:<8} {}\n",
                         begun.elapsed().as_secs_f64(),
                         row.number,
-                        word,
+                        verdict(&report.verdict),
                         row.fault
                     );
                     let _ = io::stderr().write_all(line.as_bytes());
                     if let Ok(mut reports) = reports.lock() {
-                        reports.push((place, report));
+                        reports.push((*place, report));
                     }
                 }
             });
         }
     });
-    let mut reports = reports.into_inner().unwrap_or_default();
-    reports.sort_by_key(|(place, _)| *place);
-    reports.into_iter().map(|(_, report)| report).collect()
+    reports.into_inner().unwrap_or_default()
 }
 
 fn play_alone(row: &Row, arguments: &Arguments) -> Report {

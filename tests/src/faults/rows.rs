@@ -16,6 +16,8 @@ pub struct Row {
     pub full: usize,
     /// How often it happens on the smaller scale.
     pub quick: usize,
+    /// Whether it says how long something takes: then nothing else runs beside it.
+    pub timed: bool,
     /// Makes it happen.
     pub play: fn(&mut Run) -> Result<(), NotRun>,
 }
@@ -27,7 +29,13 @@ const fn row(
     quick: usize,
     play: fn(&mut Run) -> Result<(), NotRun>,
 ) -> Row {
-    Row { number, fault, full, quick, play }
+    Row { number, fault, full, quick, timed: false, play }
+}
+
+impl Row {
+    const fn timed(self) -> Row {
+        Row { timed: true, ..self }
+    }
 }
 
 /// All rows.
@@ -74,7 +82,8 @@ pub const ROWS: &[Row] = &[
         200,
         40,
         writers::far_and_near,
-    ),
+    )
+    .timed(),
     row("12", "journal truncated, bit-flipped, foreign, of a newer schema", 300, 40, damage::journals),
     row("13", "creds, JWT, nkey: every byte changed once", 1, 1, damage::secrets),
     row("14", "stream missing, deleted and re-created, each setting wrong", 12, 12, servers::wrong_streams),

@@ -7,6 +7,7 @@ mod identity;
 mod issue;
 mod packaging;
 mod policy;
+mod projections;
 mod renew;
 mod requests;
 mod revoke;
