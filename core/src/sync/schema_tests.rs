@@ -470,7 +470,7 @@ fn a_journal_is_made_anew_up_to_the_raise() {
     let kept = lab.sequence - 1;
     // when the journal is made anew, then it ends at the raise.
     let before = Progress { head: lab.sequence, ..Progress::default() };
-    let found = recover(lab.registry.id().clone(), &before, kept, lab.stream.clone(), &[]).unwrap();
+    let found = recover(lab.registry.id().clone(), &before, kept, None, lab.stream.clone(), &[]).unwrap();
     let digest = lab.stream.iter().find(|message| message.sequence == raised).map(StoredMessage::digest);
     assert_eq!(
         (found.progress.head, found.progress.level(), found.progress.head_digest),
@@ -479,7 +479,8 @@ fn a_journal_is_made_anew_up_to_the_raise() {
     assert!(found.anomalies.is_empty() && found.registry.entities().all(|e| e.key() != unread));
     assert_eq!(found.lost.iter().map(|lost| lost.sequence).collect::<Vec<_>>(), [lab.sequence]);
     // Where the raise is lost itself, the level is as it was.
-    let found = recover(lab.registry.id().clone(), &before, raised - 1, lab.stream.clone(), &[]).unwrap();
+    let found =
+        recover(lab.registry.id().clone(), &before, raised - 1, None, lab.stream.clone(), &[]).unwrap();
     assert_eq!((found.progress.head, found.progress.level()), (raised - 1, 1));
 }
 
