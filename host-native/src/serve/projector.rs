@@ -38,6 +38,9 @@ const GIVE_BACK: Duration = Duration::from_millis(500);
 /// How long a user in memory lives, in seconds.
 const LIFETIME: i64 = 3600;
 
+/// Whether there is more, and how far each projection is.
+type Folded = (bool, Vec<(&'static str, u64)>);
+
 /// Folds. There is one in a process; others fold beside it without harm.
 pub struct Projector {
     host: Arc<Host>,
@@ -105,15 +108,14 @@ impl Projector {
     /// done again.
     async fn fold(&mut self) -> Duration {
         let host = Arc::clone(&self.host);
-        let folding =
-            tokio::task::spawn_blocking(move || -> Result<(bool, Vec<(&'static str, u64)>), StoreError> {
-                let (store, mut more, mut reached) = (host.store(), false, Vec::new());
-                for one in projection::all() {
-                    more |= store.project_portion(one)?;
-                    reached.push((one.name(), store.place(one)?.sequence));
-                }
-                Ok((more, reached))
-            });
+        let folding = tokio::task::spawn_blocking(move || -> Result<Folded, StoreError> {
+            let (store, mut more, mut reached) = (host.store(), false, Vec::new());
+            for one in projection::all() {
+                more |= store.project_portion(one)?;
+                reached.push((one.name(), store.place(one)?.sequence));
+            }
+            Ok((more, reached))
+        });
         let (pause, said) = match folding.await {
             Ok(Ok((more, reached))) => {
                 self.reached = reached.iter().map(|(_, sequence)| *sequence).min().unwrap_or_default();

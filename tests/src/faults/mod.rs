@@ -263,7 +263,11 @@ mod tests {
     use super::*;
 
     fn report(play: fn(&mut Run) -> Result<(), NotRun>) -> Report {
-        super::play(&Row { number: "0", fault: "none", full: 2, quick: 1, play }, Extent::Full, 7)
+        super::play(
+            &Row { number: "0", fault: "none", full: 2, quick: 1, timed: false, play },
+            Extent::Full,
+            7,
+        )
     }
 
     #[test]
