@@ -8,6 +8,8 @@ pub mod append;
 pub mod consumers;
 pub mod context;
 #[cfg(feature = "nats")]
+mod entry;
+#[cfg(feature = "nats")]
 pub mod find;
 #[cfg(feature = "nats")]
 pub mod link;
