@@ -10,6 +10,7 @@ mod replies;
 mod resolver;
 mod settings;
 mod strangers;
+mod target;
 
 use cim_keys_core::roles::PipelineRole;
 use cim_keys_tests::pipeline::{Pipeline, append};
