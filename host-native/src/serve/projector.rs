@@ -58,7 +58,7 @@ impl Projector {
     /// With these servers, entered as the service.
     ///
     /// # Errors
-    /// Nothing of this version can fail to be named; see [`KeyError`].
+    /// This host has no key that signs for the role. See [`KeyError`].
     pub fn new(host: Arc<Host>, servers: Target, metrics: Arc<Metrics>) -> Result<Self, KeyError> {
         let name = ConsumerName::new(KEYS_EVENTS, KEYS_PROJECTOR);
         let name = name.map_err(|error| KeyError::Internal { what: error.to_string() })?;
